@@ -1,0 +1,85 @@
+PYTHON ?= python3
+PORT ?= 5000
+ARGS ?=
+
+# dvc.yaml says `python`, which must be the one of .venv
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+# What .venv is made from: its Python, its place and the lock. The scripts in .venv/bin break when it is moved.
+MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
+	cat requirements.lock; } 2>/dev/null
+
+.PHONY: help setup repro test test-browser tune ui lint format lock clean-checkpoints clean
+.PHONY: python-ok anew
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Make .venv from requirements.lock, if it is missing or stale (PYTHON=python3.12 picks another Python)
+	@$(MADE_FROM) | cmp -s - .venv/.from-lock 2>/dev/null || $(MAKE) --no-print-directory anew
+
+repro: setup ## Run what must run of the pipeline: prepare, train, validate, evaluate (ARGS="..." for dvc repro)
+	@$(IN_VENV) .venv/bin/dvc repro $(ARGS)
+
+test: setup ## Run the tests, all but those that need a browser (ARGS="..." for pytest)
+	@$(IN_VENV) .venv/bin/python -m pytest tests -m "not browser" $(ARGS)
+
+test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
+	@$(IN_VENV) .venv/bin/python -m pytest tests -m browser $(ARGS)
+
+tune: setup ## Search for better params (ARGS="--help" shows how)
+	@$(IN_VENV) .venv/bin/python -m src.tune $(ARGS)
+
+ui: ## Open the MLflow UI on this machine only (PORT=5000)
+	@test -f mlflow.db || { echo "no runs yet: make repro" >&2; exit 1; }
+	@$(MAKE) --no-print-directory setup
+	@echo "MLflow UI: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server \
+		--backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
+
+lint: setup ## Check style and types: ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: setup ## Rewrite the code in the project's style
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+# Made with the oldest Python that is supported: a newer one may get versions that the oldest no longer runs.
+# What torch brings for CUDA stays out, as does its build's tag: each machine gets the build its pip is set up for.
+lock: python-ok ## Make requirements.lock anew from pyproject.toml, with the newest versions (needs Python 3.11)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "the lock is made with Python 3.11: make lock PYTHON=python3.11" >&2; exit 1; }
+	@echo "Installing the newest versions in .venv-lock to see which they are. This takes a few minutes."
+	@rm -rf .venv-lock && "$(PYTHON)" -m venv .venv-lock
+	@.venv-lock/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > .venv-lock/wanted.txt
+	@.venv-lock/bin/python -m pip install -qq --disable-pip-version-check -r .venv-lock/wanted.txt
+	@.venv-lock/bin/python -m pip freeze --all --exclude pip > .venv-lock/frozen.txt
+	@{ grep '^#' requirements.lock; sed 's/^\(torch==[^+]*\)+.*/\1/' .venv-lock/frozen.txt | \
+		grep -vE '^(nvidia-|cuda-|triton==)' | LC_ALL=C sort -f; } > .venv-lock/requirements.lock
+	@mv .venv-lock/requirements.lock requirements.lock && rm -rf .venv-lock
+	@echo "requirements.lock is new: make test"
+
+clean-checkpoints: ## Remove all checkpoints; trainings then start from their first epoch
+	@rm -rf models/checkpoints
+
+clean: ## Remove .venv and caches; data, models, reports and MLflow's runs stay
+	@rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find src stages tests bench -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+python-ok:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "$(PYTHON) is not there: install Python 3.11 or newer, or name it: make setup PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older: make setup PYTHON=python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make a venv: install that part of it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+# PYTHON may be the one of an activated .venv, so its base is asked for before .venv goes.
+anew: python-ok
+	@echo "Making .venv from requirements.lock. This takes a few minutes, longer where torch is still to download."
+	@base=$$("$(PYTHON)" -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -r requirements.lock
+	@$(MADE_FROM) > .venv/from-lock.part && mv .venv/from-lock.part .venv/.from-lock

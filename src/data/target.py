@@ -1,0 +1,73 @@
+"""The target column as numbers: what each task accepts, and in one message why a column is not that."""
+
+import numpy as np
+import pandas as pd
+
+from src.data import encoding
+from src.data.schema import Target
+from src.errors import InputError
+
+
+def classes_of(column: pd.Series, task: str) -> list[str | int]:
+    """The distinct values of a classification or binary target, sorted; whole numbers stay numbers."""
+    name = column.name
+    if encoding.is_number(column):
+        values = encoding.numbers(column)
+        fraction = values[values != np.floor(values)]
+        if len(fraction):
+            raise InputError(
+                f"prepare.target '{name}' holds decimals such as {fraction[0]:g}, which are no classes. "
+                "For numbers set task: regression"
+            )
+        classes: list[str | int] = [int(value) for value in np.unique(values)]
+    else:
+        classes = sorted(column.astype(str).unique())
+    if task == "binary" and len(classes) != 2:
+        raise InputError(
+            f"prepare.target '{name}' has {len(classes)} classes; task binary needs 2. "
+            + ("Set task: classification" if len(classes) > 2 else "There is nothing to tell apart")
+        )
+    if len(classes) < 2:
+        raise InputError(f"prepare.target '{name}' has one value only ({classes[0]!r}): there is nothing to learn")
+    return classes
+
+
+def class_numbers(column: pd.Series, classes: list[str | int]) -> np.ndarray:
+    """The place of each value in `classes`, int64 [rows]."""
+    values = encoding.numbers(column).astype(np.int64) if encoding.is_number(column) else column.astype(str)
+    return pd.Index(classes).get_indexer(pd.Index(values)).astype(np.int64)
+
+
+def check_strata(column: pd.Series, numbers: np.ndarray, classes: list[str | int]) -> None:
+    """InputError when a class has too few rows to be in every split."""
+    counts = np.bincount(numbers, minlength=len(classes))
+    rare = np.flatnonzero(counts < 3)
+    if len(rare):
+        worst = rare[0]
+        raise InputError(
+            f"prepare.target '{column.name}': class {classes[worst]!r} has {counts[worst]} row"
+            f"{'s' * (counts[worst] != 1)}; train, val and test need one each. "
+            + (f"So do {len(rare) - 1} more classes. Is it a number? Then set task: regression" * (len(rare) > 1)
+               or "Add rows of it, or leave it out")
+        )  # fmt: skip
+
+
+def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Target:
+    """Offset and scale of a numeric target, from the training rows."""
+    values = regression_values(column)[train]
+    if transform == "none":
+        return Target(name=str(column.name))
+    scale = float(values.std())
+    if scale == 0:
+        raise InputError(f"prepare.target '{column.name}' has one value only ({values[0]:g}): nothing to learn")
+    return Target(name=str(column.name), offset=float(values.mean()), scale=scale)
+
+
+def regression_values(column: pd.Series) -> np.ndarray:
+    """float64 [rows]; InputError when the target is text."""
+    if not encoding.is_number(column):
+        raise InputError(
+            f"prepare.target '{column.name}' holds text such as {column.iloc[0]!r}; a regression needs numbers. "
+            "For classes set task: classification"
+        )
+    return encoding.numbers(column)

@@ -1,0 +1,43 @@
+"""Where and how numbers are computed: device, precision, seeds."""
+
+import random
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from src.errors import InputError
+
+
+def select(name: str) -> torch.device:
+    """The device called `name`, or the best there is for "auto"; InputError for one that is absent."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    present[:0] = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    wanted = present[0] if name == "auto" else "cuda:0" if name == "cuda" else name
+    if wanted not in present:
+        raise InputError(f"train.device = '{name}' is not on this machine. It has: auto, {', '.join(present)}")
+    return torch.device(wanted)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context of forward and loss: bf16 autocast, or nothing for fp32. "auto" is bf16 on GPUs built for it."""
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = "bf16" if fast else "fp32"
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch on every device: first weights and dropout depend on nothing else."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def describe(device: torch.device) -> str:
+    """For people: "cpu, 2 threads" or the GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)

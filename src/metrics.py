@@ -1,0 +1,118 @@
+"""Metrics: (outputs, targets) of a whole split → one number, computed where the tensors lie.
+
+outputs: logits [N, classes] for classification, logits [N] for binary, numbers [N] for the regressions.
+targets: class numbers [N], 0.0 or 1.0 [N], numbers [N].
+Only tensor methods are used, so that params can be checked against METRICS before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Goal = Literal["minimise", "maximise"]
+
+
+class Metric(NamedTuple):
+    """`function` is None for the loss, which training itself computes."""
+
+    function: Callable[[Tensor, Tensor], Tensor] | None
+    goal: Goal
+    tasks: tuple[str, ...]
+
+
+def better(name: str, value: float, best: float | None) -> bool:
+    """Whether `value` beats `best` by the metric's own goal: the one place where best is decided. NaN never does."""
+    return value == value and (best is None or (value < best if METRICS[name].goal == "minimise" else value > best))
+
+
+def of_task(task: str) -> list[str]:
+    return [name for name, metric in METRICS.items() if task in metric.tasks]
+
+
+def measure(task: str, outputs: Tensor, targets: Tensor, scale: float = 1.0) -> dict[str, float]:
+    """Every metric of `task` but the loss.
+
+    `scale` turns standardised outputs and targets of a regression into the target's own unit.
+    A metric that the targets leave undefined (the ROC AUC of one class) is NaN.
+    """
+    outputs = outputs.float() if task in PROBABILISTIC else outputs.double() * scale
+    targets = targets if task in PROBABILISTIC else targets.double() * scale
+    return {
+        name: float(function(outputs, targets))
+        for name, (function, _, tasks) in METRICS.items()
+        if function is not None and task in tasks
+    }
+
+
+def predicted(outputs: Tensor) -> Tensor:
+    """Class numbers [N] from logits [N, classes] or [N]."""
+    return outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).long()
+
+
+def confusion(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Counts [actual, predicted], int64."""
+    classes = outputs.shape[1] if outputs.ndim == 2 else 2
+    cells = targets.long() * classes + predicted(outputs)
+    return cells.bincount(minlength=classes * classes).view(classes, classes)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (predicted(outputs) == targets).double().mean()
+
+
+def macro_f1(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over classes of F1; a class that neither occurs nor is predicted is left out, as scikit-learn does."""
+    counts = confusion(outputs, targets).double()
+    actual_and_predicted = counts.sum(0) + counts.sum(1)
+    seen = actual_and_predicted > 0
+    return (2 * counts.diagonal()[seen] / actual_and_predicted[seen]).mean()
+
+
+def roc_auc(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Probability that a positive scores above a negative, ties half: the Mann-Whitney U over its maximum."""
+    _, groups, sizes = outputs.unique(return_inverse=True, return_counts=True)
+    ranks = sizes.cumsum(0).double() - (sizes.double() - 1) / 2  # the mean rank within a group of ties
+    positives = targets.double().sum()
+    negatives = len(targets) - positives
+    rank_sum = (ranks[groups] * targets.double()).sum()
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def average_precision(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Sum over thresholds of precision x gain in recall, ties taken together, as in scikit-learn."""
+    _, groups, sizes = (-outputs).unique(return_inverse=True, return_counts=True)
+    hits = sizes.double().zero_().scatter_add_(0, groups, targets.double())
+    precision = hits.cumsum(0) / sizes.cumsum(0)
+    return (precision * hits).sum() / hits.sum()
+
+
+def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().mean().sqrt()
+
+
+def mae(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).abs().mean()
+
+
+def r2(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of the variance explained; 0 is what the mean would reach."""
+    return 1 - (outputs - targets).square().sum() / (targets - targets.mean()).square().sum()
+
+
+PROBABILISTIC = ("classification", "binary")
+REGRESSIONS = ("regression", "robust_regression")
+
+METRICS: dict[str, Metric] = {
+    "loss": Metric(None, "minimise", PROBABILISTIC + REGRESSIONS),
+    "accuracy": Metric(accuracy, "maximise", PROBABILISTIC),
+    "macro_f1": Metric(macro_f1, "maximise", ("classification",)),
+    "roc_auc": Metric(roc_auc, "maximise", ("binary",)),
+    "average_precision": Metric(average_precision, "maximise", ("binary",)),
+    "rmse": Metric(rmse, "minimise", REGRESSIONS),
+    "mae": Metric(mae, "minimise", REGRESSIONS),
+    "r2": Metric(r2, "maximise", REGRESSIONS),
+}

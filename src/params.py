@@ -1,0 +1,308 @@
+"""Every knob of the pipeline: name, type, default, bounds and meaning, in one place. Nothing here imports torch.
+
+`params.yaml` holds the values; one section a stage, plus `seed`, `task`, `model`, `tracking` and `tune`.
+`python -m src.params` checks the file; `python -m src.params --table` prints this page as Markdown.
+"""
+
+import ast
+import difflib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from src import paths
+from src.errors import InputError
+from src.losses import DEFAULT_LOSS, LOSSES
+from src.metrics import METRICS, of_task
+from src.optimizers import OPTIMIZERS, SCHEDULES
+
+Task = Literal["classification", "binary", "regression", "robust_regression"]
+
+
+def _one_of(names: list[str], value: str) -> str:
+    if value not in names:
+        raise ValueError(f"must be one of {', '.join(names)}{_nearest(value, names)}")
+    return value
+
+
+def _models() -> list[str]:
+    """The keys of MODELS, read from the source text: importing the models would import torch."""
+    tree = ast.parse(Path(__file__).with_name("models.py").read_text(encoding="utf-8"))
+    registry = next(
+        node.value for node in tree.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MODELS"
+    )
+    return [ast.literal_eval(key) for key in registry.keys]  # type: ignore[union-attr]
+
+
+def _name(names: list[str]) -> Any:
+    return Annotated[str, AfterValidator(partial(_one_of, names))]
+
+
+class Section(BaseModel):
+    # strict: YAML has types, so "0.1" in quotes or yes for a number is a mistake to report, not to convert
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Fractions(Section):
+    train: float = Field(0.7, gt=0, lt=1, description="share of the rows to train on")
+    val: float = Field(0.15, gt=0, lt=1, description="share for validation: stopping, choosing, tuning")
+    test: float = Field(0.15, gt=0, lt=1, description="share that only the evaluate stage opens")
+
+
+class Prepare(Section):
+    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a CSV file")
+    target: str | None = Field(None, description="the column to predict; bundled sets know theirs")
+    target_transform: Literal["none", "standardize"] = Field(
+        "standardize", description="regression only; reports and predictions are in the target's own unit"
+    )
+    fractions: Fractions = Field(default_factory=Fractions, description="the three splits; they sum to 1")
+
+
+class Model(Section):
+    name: _name(_models()) = Field("mlp", description="the network")  # type: ignore[valid-type]
+    widths: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+        [256, 128], description="mlp: units of each hidden layer"
+    )
+    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [32, 64], min_length=1, description="cnn, resnet: channels of each stage"
+    )
+    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="mlp, cnn, resnet")
+    dropout: float = Field(0.4, ge=0, lt=1, description="mlp, cnn, resnet: share of units dropped in training")
+
+
+class Train(Section):
+    epochs: int = Field(60, ge=1, le=100_000, description="passes over the training split")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples per update")
+    lr: float = Field(0.002, gt=0, le=100, description="peak learning rate")
+    optimizer: _name(list(OPTIMIZERS)) = Field("adamw", description="the update rule")  # type: ignore[valid-type]
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: the others do not use it, and say so")
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        [0.9, 0.999], min_length=2, max_length=2, description="adam, adamw: decay of the two running averages"
+    )
+    weight_decay: float = Field(0.01, ge=0, le=10, description="sgd (L2), adamw (decoupled); not used by adam")
+    schedule: _name(list(SCHEDULES)) = Field(  # type: ignore[valid-type]
+        "cosine", description="learning rate over time"
+    )
+    warmup_epochs: float = Field(2.0, ge=0, description="cosine: epochs of linear warm-up; may be a fraction")
+    step_epochs: int = Field(20, ge=1, description="step: epochs between two drops")
+    step_factor: float = Field(0.1, gt=0, lt=1, description="step: what each drop multiplies by")
+    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; null for no clipping")
+    loss: _name(["auto", *LOSSES]) = Field("auto", description="auto: by task")  # type: ignore[valid-type]
+    monitor: _name(list(METRICS)) = Field(  # type: ignore[valid-type]
+        "loss", description="validation metric that decides the best epoch, early stopping and tuning"
+    )
+    patience: int | None = Field(None, ge=1, description="epochs without a better monitor before stopping")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 autocast on CUDA GPUs that have it, else fp32"
+    )
+
+
+class Validate(Section):
+    minimum: dict[str, float] = Field(
+        default_factory=dict,
+        description="metric: bound. A model that is worse on validation stops the pipeline before the test",
+    )
+
+
+class Tracking(Section):
+    uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
+    experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
+
+
+class Range(Section):
+    low: float = Field(description="smallest value tried")
+    high: float = Field(description="largest value tried")
+    log: bool = Field(False, description="sample on a logarithmic scale")
+
+
+class Tune(Section):
+    trials: int = Field(20, ge=1, description="trials in all, over every call on the same study")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="how the next values are chosen")
+    pruner: Literal["median", "hyperband", "none"] = Field("median", description="how bad trials are stopped early")
+    storage: str = Field("models/tune.journal", min_length=1, description="a journal file, or any Optuna storage URL")
+    space: dict[str, Range | list[bool | int | float | str]] = Field(
+        {"train.lr": Range(low=1e-4, high=0.3, log=True), "train.optimizer": ["sgd", "adam", "adamw"]},
+        description="param: {low, high, log} or a list of choices",
+    )
+
+
+class Params(Section):
+    seed: int = Field(0, ge=0, lt=2**32, description="splits, first weights, batch order, dropout")
+    task: Task = Field("classification", description="what is learned; decides loss and metrics")
+    prepare: Prepare = Field(default_factory=Prepare)
+    model: Model = Field(default_factory=Model)
+    train: Train = Field(default_factory=Train)
+    validate_: Validate = Field(default_factory=Validate, alias="validate")
+    tracking: Tracking = Field(default_factory=Tracking)
+    tune: Tune = Field(default_factory=Tune)
+
+    @property
+    def loss(self) -> str:
+        """The loss in use: train.loss, or the task's own."""
+        return DEFAULT_LOSS[self.task] if self.train.loss == "auto" else self.train.loss
+
+    def flat(self) -> dict[str, Any]:
+        """Every param under its dotted name."""
+        return flatten(self.model_dump(by_alias=True))
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and check the params file. InputError names every wrong key, its value and what is allowed."""
+    return check(read(path), str(path))
+
+
+def read(path: Path) -> Any:
+    """The raw mapping in a params file, with comments and order kept so that it can be written back."""
+    from ruamel.yaml import YAML, YAMLError  # YAML 1.2: 1e-3 is a number
+
+    try:
+        return YAML().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing. Run from the project's root, where params.yaml lies") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+
+
+def check(values: Any, where: str = "params") -> Params:
+    """Params from plain values (nested mappings), or InputError with one line a mistake."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where} must be a mapping of sections such as `train:`, not {type(values).__name__}")
+    try:
+        params = Params.model_validate(_plain(values))
+    except ValidationError as error:
+        lines = list(dict.fromkeys(_line(detail) for detail in error.errors()))
+    else:
+        lines = list(_disagreements(params))
+        if not lines:
+            return params
+    raise InputError("\n  ".join([f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:", *lines]))
+
+
+def changed(params: Params, values: dict[str, Any]) -> Params:
+    """`params` with some dotted keys set to other values, checked like a file."""
+    nested = params.model_dump(by_alias=True)
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = nested
+        for section in sections:
+            place = place[section]
+        place[name] = value
+    return check(nested)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def fields(section: type[BaseModel] = Params, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, pydantic FieldInfo) of every param that holds a value."""
+    for name, field in section.model_fields.items():
+        key = prefix + (field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, key + ".")
+        else:
+            yield key, field
+
+
+def table() -> str:
+    """The params as a Markdown table: name, default, allowed, meaning."""
+    defaults = Params().flat()
+    rows = ["| param | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for key, field in fields():
+        default = defaults.get(key, "see params.yaml" if key == "tune.space" else {})
+        shown = "null" if default is None else str(default).replace("'", "")
+        rows.append(f"| `{key}` | `{shown}` | {_allowed(field)} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _allowed(field: Any) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    parts = []
+    for constraint in field.metadata:
+        if isinstance(constraint, AfterValidator):
+            parts.append(", ".join(constraint.func.args[0]))  # type: ignore[union-attr]
+        parts += [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
+        if getattr(constraint, "pattern", None):
+            parts.append("auto, cpu, mps, cuda, cuda:N")
+    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    return ", ".join(parts + choices) or str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
+
+
+def _plain(value: Any) -> Any:
+    # ruamel's mappings and numbers are subclasses, which strict validation would refuse
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    for plain in (bool, int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    return value
+
+
+def _line(detail: Any) -> str:
+    """One pydantic error as one line: key, value, what is allowed."""
+    place = [part for part in detail["loc"] if part not in ("Range",) and not str(part).startswith("list[")]
+    key = ".".join(map(str, place))
+    if detail["type"] == "extra_forbidden":
+        known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
+        return f"{key} is not a known param{_nearest(key, known)}"
+    wanted = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{key} = {detail['input']!r}: {wanted}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f". Did you mean {close[0]}?" if close else ""
+
+
+def _disagreements(params: Params) -> Iterator[str]:
+    """What no field can see alone: sums, and names that do not fit the task."""
+    fractions = params.prepare.fractions
+    total = fractions.train + fractions.val + fractions.test
+    if abs(total - 1) > 1e-6:
+        yield (
+            f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
+            f"= {total:g}; they must sum to 1"
+        )
+    metrics = of_task(params.task)
+    fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
+    if params.loss not in fitting:
+        yield f"train.loss = '{params.train.loss}' does not fit task {params.task}: use auto, {', '.join(fitting)}"
+    if params.train.monitor not in metrics:
+        yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
+    for name in params.validate_.minimum:
+        if name not in metrics:
+            yield f"validate.minimum.{name} is no metric of {params.task}: use {', '.join(metrics)}"
+    if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
+        yield (
+            f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
+        )
+
+
+def main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m src.params", description="Check params.yaml.")
+    parser.add_argument("--table", action="store_true", help="print every param as a Markdown table instead")
+    if parser.parse_args().table:
+        print(table())
+    else:
+        load()
+        print(f"{paths.PARAMS} is fine. Next: dvc repro")
+
+
+if __name__ == "__main__":
+    from src import cli
+
+    cli.run(main)

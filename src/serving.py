@@ -1,0 +1,70 @@
+"""The served model: raw rows in, predictions out. MLflow runs this file as it is (models from code)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from src import model_file
+from src.data import encoding
+from src.data.schema import Schema
+
+CHUNK = 8192  # rows through the network at once
+
+
+class Predictor:
+    """A trained model from its folder, on the CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        self.trained = model_file.load(folder)
+
+    def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """One prediction a row, in the target's own classes or unit.
+
+        rows: the feature columns under their names, as in the source; others are ignored.
+        Returns `prediction`, and `probability_<class>` for each class. InputError for rows that do not fit.
+        """
+        schema = self.trained.schema
+        inputs = torch.from_numpy(encoding.encode(rows, schema.columns)).reshape(len(rows), *schema.shape)
+        with torch.no_grad():
+            parts = [self.trained.network(part) for part in inputs.split(CHUNK)]
+        outputs = torch.cat(parts) if parts else torch.zeros(0, schema.outputs)
+        return table(outputs, schema).set_index(rows.index)
+
+
+def table(outputs: torch.Tensor, schema: Schema) -> pd.DataFrame:
+    """Outputs of a network ([N, classes] or [N]) as predictions, one row each."""
+    classes = schema.target.classes
+    if classes is None:
+        return pd.DataFrame({"prediction": outputs.double().numpy() * schema.target.scale + schema.target.offset})
+    if outputs.ndim == 2:
+        probabilities = outputs.double().softmax(1).numpy()
+    else:
+        positive = outputs.double().sigmoid().numpy()
+        probabilities = np.stack([1 - positive, positive], axis=1)
+    columns = {f"probability_{name}": probabilities[:, index] for index, name in enumerate(classes)}
+    best = np.array(classes, dtype=object)[probabilities.argmax(1)]
+    return pd.DataFrame({"prediction": pd.Series(best).infer_objects(), **columns})
+
+
+def _register() -> None:
+    from mlflow.models import set_model
+    from mlflow.pyfunc import PythonModel
+
+    class Served(PythonModel):
+        def load_context(self, context: Any) -> None:
+            self.predictor = Predictor(Path(context.artifacts["spec"]).parent)
+
+        def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+            return self.predictor.predict(model_input)
+
+    set_model(Served())
+
+
+# MLflow runs this file under a name of its own choosing; imported as src.serving it is a plain module
+if __name__ != "src.serving":
+    _register()

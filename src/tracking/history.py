@@ -1,0 +1,52 @@
+"""The durable history of a training: one JSON line an epoch, on disk before anyone is told."""
+
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from src import files
+
+Record = dict[str, Any]
+TIMINGS = ("samples_per_second", "time")  # they differ from run to run, so they stay out of reports
+
+
+class History:
+    """`history.jsonl` in a training's checkpoint folder. A record holds `epoch`, the metrics by name, and `time`
+    (seconds since 1970)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "history.jsonl"
+
+    def append(self, record: Record) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**record, "time": time.time()}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, offset: int = 0) -> tuple[list[Record], int]:
+        """Whole records from a byte offset on, and the offset after them. A line that a crash has torn, or that is
+        being written, is left for the next call."""
+        if not self.path.exists():
+            return [], offset
+        with self.path.open("rb") as file:
+            file.seek(offset)
+            whole, newline, _ = file.read().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()], offset + len(whole) + len(newline)
+
+    def cut(self, epoch: int) -> None:
+        """Forget epochs after `epoch`: their checkpoint was never written, so they will be trained again."""
+        kept = [record for record in self.read()[0] if record["epoch"] <= epoch]
+        files.write_bytes(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+    def write_csv(self, path: Path) -> None:
+        """The same record as a table, timings aside: equal trainings give equal bytes."""
+        rows = [{key: value for key, value in record.items() if key not in TIMINGS} for record in self.read()[0]]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_bytes(path, text.getvalue().encode())

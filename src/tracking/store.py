@@ -1,0 +1,110 @@
+"""Which MLflow store, and a client for it that fails fast and in words."""
+
+from __future__ import annotations
+
+import logging
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from filelock import FileLock
+
+from src import paths
+from src.errors import InputError
+from src.params import Tracking
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PATIENCE = 10  # seconds to wait for a server before saying that it does not answer
+
+
+def uri(tracking: Tracking) -> str:
+    """tracking.uri, else MLFLOW_TRACKING_URI, else mlflow.db in the project's root.
+
+    A relative SQLite path starts at the root too: in a temporary workspace it would vanish with it.
+    """
+    chosen = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    path = chosen.removeprefix("sqlite:///")
+    if path != chosen:
+        return f"sqlite:///{paths.root() / path}"
+    if urlsplit(chosen).scheme in ("", "file"):
+        raise InputError(f"tracking.uri = '{chosen}' is a folder, which MLflow no longer takes: use sqlite:///FILE.db")
+    return chosen
+
+
+def redact(address: str) -> str:
+    """The address without user and password: the form that may be shown or written."""
+    parts = urlsplit(address)
+    if "@" not in parts.netloc:
+        return address
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def connect(tracking: Tracking) -> MlflowClient:
+    """A client for the store, once it has answered. InputError when it does not."""
+    address = uri(tracking)
+    if address.startswith("http"):
+        _knock(address)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each small file
+    # MLflow waits about four minutes a call for a server that is gone; checkpoints make a short wait safe
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(address)
+    client = mlflow.MlflowClient(address)
+    try:
+        # two processes that make a new SQLite store at once would trip over each other's migrations
+        with FileLock(paths.root() / ".mlflow.lock"):
+            client.search_experiments(max_results=1)
+    except Exception as error:  # MLflow lets through whatever its database driver raises
+        raise InputError(
+            f"the MLflow store {redact(address)} cannot be used: {str(error).splitlines()[0]}. "
+            "Check tracking.uri or MLFLOW_TRACKING_URI"
+        ) from error
+    return client
+
+
+def experiment(client: MlflowClient, tracking: Tracking) -> str:
+    """The id of tracking.experiment, made when it is not there yet."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(tracking.experiment)
+    if found is None:
+        # a local store would put artifacts beside the process's folder, which may be a temporary one
+        local = uri(tracking).startswith("sqlite")
+        location = _artifacts(tracking.experiment).as_uri() if local else None
+        try:
+            return client.create_experiment(tracking.experiment, artifact_location=location)
+        except MlflowException:  # another process was quicker
+            found = client.get_experiment_by_name(tracking.experiment)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise InputError(
+            f"MLflow experiment '{tracking.experiment}' was deleted: set another tracking.experiment, or restore it "
+            f"with: mlflow experiments restore -x {found.experiment_id}"
+        )
+    return found.experiment_id
+
+
+def _artifacts(experiment_name: str) -> Path:
+    return paths.root() / "mlartifacts" / "".join(c if c.isalnum() or c in "-_." else "-" for c in experiment_name)
+
+
+def _knock(address: str) -> None:
+    try:
+        urllib.request.urlopen(address.rstrip("/") + "/health", timeout=PATIENCE).close()
+    except urllib.error.HTTPError:
+        return  # it answers; what it thinks of us comes later, in words of its own
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the MLflow server {redact(address)} does not answer ({error}). Start it, or set tracking.uri: null"
+        ) from None

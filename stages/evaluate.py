@@ -1,0 +1,24 @@
+"""evaluate: the best model on the test split, once."""
+
+from src import cli, params, paths
+
+
+def main() -> None:
+    settings = params.load()
+    from src import evaluation, files, model_file, plots
+    from src.data import prepared
+    from src.tracking import run
+
+    with run.rejoin(settings) as tracked:
+        trained = model_file.load()
+        result = evaluation.Result(settings, trained, prepared.load("test", trained.schema))
+        files.write_json(paths.REPORTS / "evaluate.json", result.metrics)
+        tables = result.write_tables(paths.TABLES)
+        pictures = plots.write(paths.PICTURES / "evaluate", result.figures())
+        tracked.log_metrics(result.metrics, "test/")
+        tracked.log_artifacts([*tables, *pictures], "evaluate")
+    cli.say(f"test: {evaluation.summary(result.metrics)}\nrun: {tracked.name}\nNext: make ui, make tune")
+
+
+if __name__ == "__main__":
+    cli.run(main)

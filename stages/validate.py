@@ -1,0 +1,24 @@
+"""validate: the best model on the validation split, and the gate before the test split."""
+
+from src import cli, params, paths
+
+
+def main() -> None:
+    settings = params.load()
+    from src import evaluation, files, model_file, plots
+    from src.data import prepared
+    from src.tracking import run
+
+    with run.rejoin(settings) as tracked:
+        trained = model_file.load()
+        result = evaluation.Result(settings, trained, prepared.load("val", trained.schema))
+        files.write_json(paths.REPORTS / "validate.json", result.metrics)
+        pictures = plots.write(paths.PICTURES / "validate", result.figures())
+        tracked.log_metrics(result.metrics, "best_val/")
+        tracked.log_artifacts(pictures, "validate")
+        evaluation.check_minimum(result.metrics, settings.validate_.minimum)
+    cli.say(f"validation: {evaluation.summary(result.metrics)}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
