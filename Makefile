@@ -2,9 +2,6 @@ PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
 
-# dvc.yaml says `python`, which must be the one of .venv
-IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
-
 # What .venv is made from: its Python, its place and the lock. The scripts in .venv/bin break when it is moved.
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
@@ -19,22 +16,22 @@ setup: ## Make .venv from requirements.lock, if it is missing or stale (PYTHON=p
 	@$(MADE_FROM) | cmp -s - .venv/.from-lock 2>/dev/null || $(MAKE) --no-print-directory anew
 
 repro: setup ## Run what must run of the pipeline: prepare, train, validate, evaluate (ARGS="..." for dvc repro)
-	@$(IN_VENV) .venv/bin/dvc repro $(ARGS)
+	@exec .venv/bin/dvc repro $(ARGS)
 
 test: setup ## Run the tests, all but those that need a browser (ARGS="..." for pytest)
-	@$(IN_VENV) .venv/bin/python -m pytest tests -m "not browser" $(ARGS)
+	@exec .venv/bin/python -m pytest tests -m "not browser" $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
-	@$(IN_VENV) .venv/bin/python -m pytest tests -m browser $(ARGS)
+	@exec .venv/bin/python -m pytest tests -m browser $(ARGS)
 
 tune: setup ## Search for better params (ARGS="--help" shows how)
-	@$(IN_VENV) .venv/bin/python -m src.tune $(ARGS)
+	@exec .venv/bin/python -m src.tune $(ARGS)
 
 ui: ## Open the MLflow UI on this machine only (PORT=5000)
 	@test -f mlflow.db || { echo "no runs yet: make repro" >&2; exit 1; }
 	@$(MAKE) --no-print-directory setup
 	@echo "MLflow UI: http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
-	@$(IN_VENV) MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server \
+	@exec env MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false .venv/bin/mlflow server \
 		--backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port $(PORT) --workers 1
 
 lint: setup ## Check style and types: ruff and mypy

@@ -111,7 +111,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def weighted_mean(losses: list[Tensor], sizes: list[int]) -> float:
     """Mean over samples from means over batches: sums over counts, so a small last batch weighs what it should."""
-    per_batch = torch.stack(losses).double()
+    per_batch = torch.stack(losses).cpu().double()  # read once an epoch; the CPU, as not every GPU has float64
     return float((per_batch * per_batch.new_tensor(sizes)).sum() / sum(sizes))
 
 

@@ -39,8 +39,10 @@ def measure(task: str, outputs: Tensor, targets: Tensor, scale: float = 1.0) -> 
     `scale` turns standardised outputs and targets of a regression into the target's own unit.
     A metric that the targets leave undefined (the ROC AUC of one class) is NaN.
     """
-    outputs = outputs.float() if task in PROBABILISTIC else outputs.double() * scale
-    targets = targets if task in PROBABILISTIC else targets.double() * scale
+    if outputs.device.type == "mps":  # it has no float64
+        outputs, targets = outputs.cpu(), targets.cpu()
+    if task not in PROBABILISTIC:
+        outputs, targets = outputs.double() * scale, targets.double() * scale
     return {
         name: float(function(outputs, targets))
         for name, (function, _, tasks) in METRICS.items()
@@ -99,8 +101,9 @@ def mae(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def r2(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Share of the variance explained; 0 is what the mean would reach."""
-    return 1 - (outputs - targets).square().sum() / (targets - targets.mean()).square().sum()
+    """Share of the variance explained; 0 is what the mean would reach. NaN where the targets are all the same."""
+    variation = (targets - targets.mean()).square().sum()
+    return 1 - (outputs - targets).square().sum() / variation.masked_fill(variation == 0, float("nan"))
 
 
 PROBABILISTIC = ("classification", "binary")

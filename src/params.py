@@ -6,12 +6,13 @@
 
 import ast
 import difflib
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from src import paths
 from src.errors import InputError
@@ -19,6 +20,7 @@ from src.losses import DEFAULT_LOSS, LOSSES
 from src.metrics import METRICS, of_task
 from src.optimizers import OPTIMIZERS, SCHEDULES
 
+DEVICES = "auto, cpu, mps, cuda, cuda:N"
 Task = Literal["classification", "binary", "regression", "robust_regression"]
 
 
@@ -119,12 +121,20 @@ class Range(Section):
     log: bool = Field(False, description="sample on a logarithmic scale")
 
 
+Choices = list[bool | int | float | str]
+# told apart by what is written, so that a mistake in one is not also reported as "not the other"
+Allowed = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(lambda value: "choices" if isinstance(value, list) else "range"),
+]
+
+
 class Tune(Section):
     trials: int = Field(20, ge=1, description="trials in all, over every call on the same study")
     sampler: Literal["tpe", "random"] = Field("tpe", description="how the next values are chosen")
     pruner: Literal["median", "hyperband", "none"] = Field("median", description="how bad trials are stopped early")
     storage: str = Field("models/tune.journal", min_length=1, description="a journal file, or any Optuna storage URL")
-    space: dict[str, Range | list[bool | int | float | str]] = Field(
+    space: dict[str, Allowed] = Field(
         {"train.lr": Range(low=1e-4, high=0.3, log=True), "train.optimizer": ["sgd", "adam", "adamw"]},
         description="param: {low, high, log} or a list of choices",
     )
@@ -233,7 +243,7 @@ def _allowed(field: Any) -> str:
             parts.append(", ".join(constraint.func.args[0]))  # type: ignore[union-attr]
         parts += [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
         if getattr(constraint, "pattern", None):
-            parts.append("auto, cpu, mps, cuda, cuda:N")
+            parts.append(DEVICES)
     choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
     return ", ".join(parts + choices) or str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
 
@@ -252,12 +262,21 @@ def _plain(value: Any) -> Any:
 
 def _line(detail: Any) -> str:
     """One pydantic error as one line: key, value, what is allowed."""
-    place = [part for part in detail["loc"] if part not in ("Range",) and not str(part).startswith("list[")]
+    place = [part for part in detail["loc"] if part not in ("range", "choices")]
     key = ".".join(map(str, place))
     if detail["type"] == "extra_forbidden":
         known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
-        return f"{key} is not a known param{_nearest(key, known)}"
+        if key.startswith("tune.space."):
+            known = [".".join([*map(str, place[:-1]), name]) for name in Range.model_fields]
+        # the right name in the wrong section is nearer than any other
+        same = next((name for name in known if name.endswith(f".{place[-1]}")), None)
+        return f"{key} is not a known param" + (f". Did you mean {same}?" if same else _nearest(key, known))
+    if detail["type"] == "missing":
+        return f"{key} is missing"
     wanted = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    wanted = re.sub("valid dictionary.*", "mapping", wanted)
+    if detail["type"] == "string_pattern_mismatch":
+        wanted = f"must be one of {DEVICES}"
     return f"{key} = {detail['input']!r}: {wanted}"
 
 
@@ -275,6 +294,10 @@ def _disagreements(params: Params) -> Iterator[str]:
             f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
             f"= {total:g}; they must sum to 1"
         )
+    known = [key for key, _ in fields()]
+    for name in params.tune.space:
+        if name not in known:
+            yield f"tune.space: {name} cannot be tuned, for it is not a known param{_nearest(name, known)}"
     metrics = of_task(params.task)
     fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
     if params.loss not in fitting:

@@ -97,6 +97,8 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         Batches(split.inputs.to(where), split.targets.to(where), settings.batch_size, params.seed)
         for split in (data.train, data.val)
     )
+    if where.type == "cpu":
+        device.set_threads(model, train.inputs[: settings.batch_size])
     trainer = Trainer(
         model=model,
         loss=losses.LOSSES[params.loss].build(),

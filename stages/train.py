@@ -14,12 +14,12 @@ def main() -> None:
     mark = fingerprint.of(settings, data.schema)
     with training.workplace(mark) as folder:
         epochs = training.train(settings, data, folder)
-        with run.begin(settings, data.schema, mark, folder / "run.json") as tracked:
+        note = folder / "run.json"
+        with run.begin(settings, data.schema, mark, note) as tracked, tracked.following(folder):
             tracked.log_params(settings.flat())
             artifacts.log_data(tracked, data.schema)
-            with tracked.following(folder):
-                for _ in progress.show(epochs, settings.train.epochs, settings.train.monitor):
-                    pass
+            for _ in progress.show(epochs, settings.train.epochs, settings.train.monitor):
+                pass
             report = export.export(settings, data, folder, mark)
             tracked.write(paths.RUN)
             artifacts.log_training(tracked, settings, data.schema, folder, report)

@@ -39,12 +39,14 @@ def is_number(column: pd.Series) -> bool:
 
 
 def numbers(column: pd.Series) -> np.ndarray:
-    """float64 with NaN for missing; InputError names the first value that is no number, or is infinite."""
+    """float64 with NaN for missing; InputError names the first value that is no number, or that float32 cannot hold."""
     converted = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = np.isnan(converted) & ~column.isna().to_numpy() | np.isinf(converted)
+    wrong = np.isnan(converted) & ~column.isna().to_numpy() | (np.abs(converted) > np.finfo(np.float32).max)
     if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(f"column {column.name!r}, row {row + 1}: {column.iloc[row]!r} is not a finite number")
+        place = int(wrong.argmax())
+        label = column.index[place]
+        row = label + 1 if isinstance(label, int | np.integer) else label
+        raise InputError(f"column '{column.name}', row {row}: '{column.iloc[place]}' is not a finite number (float32)")
     return converted
 
 
@@ -67,13 +69,14 @@ def _categorical(column: pd.Series) -> Categorical:
 
 
 def _spread(values: np.ndarray) -> float:
-    # a constant column carries nothing: dividing by 1 leaves it at 0
-    return float(values.std()) or 1.0
+    # a constant column carries nothing: dividing by 1 leaves it at 0. Rounding can give equal values a spread
+    return float(values.std()) * (values.min() < values.max()) or 1.0
 
 
 def _encode(frame: pd.DataFrame, column: Column) -> np.ndarray:
     if isinstance(column, Pixels):
-        return (frame[column.names].to_numpy(np.float64) - column.mean) / column.std
+        values = np.column_stack([numbers(frame[name]) for name in column.names])
+        return np.nan_to_num((values - column.mean) / column.std)
     raw = frame[column.name]
     missing = raw.isna().to_numpy()
     if isinstance(column, Numeric):

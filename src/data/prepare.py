@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src import paths
+from src import files, paths
 from src.data import encoding, prepared, sources, split, target
+from src.data import schema as schemas
 from src.data.schema import SPLITS, Schema, Target
 from src.errors import InputError
 from src.params import Params
@@ -18,11 +19,11 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     Everything is checked and encoded before the first file is written. InputError for any fault of the data.
     """
     raw = sources.read(params.prepare.source, params.prepare.target)
-    frame = raw.frame.dropna(subset=[raw.target]).reset_index(names="row")
+    frame = raw.frame.dropna(subset=[raw.target])  # the index stays: the numbers of the source's rows
     dropped = {"missing target": len(raw.frame) - len(frame)}
     if frame.empty:
         raise InputError(f"prepare.target '{raw.target}' is missing in every row of {params.prepare.source}")
-    rows, wanted, features = frame["row"], frame[raw.target], frame.drop(columns=["row", raw.target])
+    wanted, features = frame[raw.target], frame.drop(columns=[raw.target])
     _refuse_empty_columns(features)
 
     fractions = params.prepare.fractions
@@ -45,7 +46,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
         name: {
             "inputs": _shaped(encoding.encode(features.iloc[part], columns), raw.shape),
             "targets": targets[part],
-            "rows": rows.to_numpy(np.int64)[part],
+            "rows": frame.index.to_numpy(np.int64)[part],
         }
         for name, part in zip(SPLITS, parts, strict=True)
     }
@@ -62,6 +63,17 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
         dropped=dropped,
         made_with=prepared.terms(params),
     )
+
+
+def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
+    """Whether prepared training and validation data exist, made with these params from the source as it is."""
+    path = folder / paths.SCHEMA.name
+    if not path.is_file() or not all(prepared.path_of(folder, name).is_file() for name in ("train", "val")):
+        return False
+    schema = schemas.load(path)
+    source = sources.find(params.prepare.source)
+    unchanged = source is None or files.sha256(source) == schema.source_sha256
+    return unchanged and schema.made_with == prepared.terms(params)
 
 
 def _shaped(inputs: np.ndarray, shape: tuple[int, int, int] | None) -> np.ndarray:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from src import files, paths
-from src.data import schema as schemas
 from src.data.schema import Schema, SplitName
 from src.errors import InputError
 from src.params import Params
@@ -61,10 +60,3 @@ def load(name: SplitName, schema: Schema, folder: Path = paths.PREPARED) -> Spli
     if files.sha256(path) != schema.files[name]:
         raise InputError(f"{path} is not the file that {paths.SCHEMA} describes. Make both anew: dvc repro -f prepare")
     return Split(**load_file(path))
-
-
-def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
-    """Whether prepared training and validation data exist and were made with these params."""
-    path = folder / paths.SCHEMA.name
-    present = path.is_file() and all(path_of(folder, name).is_file() for name in ("train", "val"))
-    return present and schemas.load(path).made_with == terms(params)

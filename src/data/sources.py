@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -44,22 +45,32 @@ def read(source: str, target: str | None) -> Raw:
     return raw._replace(target=target, shape=raw.shape if target == raw.target else None)
 
 
+def find(source: str) -> Path | None:
+    """The file that a source names, or None for a bundled set and for a file that is not there."""
+    candidates = () if source in SOURCES else (Path(source), paths.root() / source)
+    return next((path for path in candidates if path.is_file()), None)
+
+
 def csv(source: str) -> Raw:
     """A CSV file with a header line, UTF-8. A path is taken from the workspace, then from the project's root."""
-    path = next((path for path in (Path(source), paths.root() / source) if path.is_file()), None)
+    path = find(source)
     if path is None:
         raise InputError(
             f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}). "
             "Paths start at the project's root"
         )
     try:
-        frame = pd.read_csv(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, index_col=False)  # else a surplus value makes the first column row labels
     except pd.errors.EmptyDataError:
         raise InputError(f"{path} is empty") from None
     except pd.errors.ParserError as error:
-        raise InputError(f"{path} is not a well-formed CSV file: {error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+        raise InputError(f"{path} is not a well-formed CSV file: {str(error).strip()}") from None
+    except pd.errors.ParserWarning:
+        raise InputError(f"{path} has more values in a line than names in its header: name every column") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8: save it as UTF-8") from None
     return Raw(frame, None, files.sha256(path))
 
 

@@ -22,20 +22,20 @@ def classes_of(column: pd.Series, task: str) -> list[str | int]:
         classes: list[str | int] = [int(value) for value in np.unique(values)]
     else:
         classes = sorted(column.astype(str).unique())
-    if task == "binary" and len(classes) != 2:
-        raise InputError(
-            f"prepare.target '{name}' has {len(classes)} classes; task binary needs 2. "
-            + ("Set task: classification" if len(classes) > 2 else "There is nothing to tell apart")
-        )
     if len(classes) < 2:
         raise InputError(f"prepare.target '{name}' has one value only ({classes[0]!r}): there is nothing to learn")
+    if task == "binary" and len(classes) > 2:
+        raise InputError(
+            f"prepare.target '{name}' has {len(classes)} classes; task binary needs 2. Set task: classification"
+        )
     return classes
 
 
 def class_numbers(column: pd.Series, classes: list[str | int]) -> np.ndarray:
     """The place of each value in `classes`, int64 [rows]."""
-    values = encoding.numbers(column).astype(np.int64) if encoding.is_number(column) else column.astype(str)
-    return pd.Index(classes).get_indexer(pd.Index(values)).astype(np.int64)
+    if encoding.is_number(column):
+        return np.searchsorted(np.array(classes, np.float64), encoding.numbers(column)).astype(np.int64)
+    return pd.Index(classes).get_indexer(pd.Index(column.astype(str))).astype(np.int64)
 
 
 def check_strata(column: pd.Series, numbers: np.ndarray, classes: list[str | int]) -> None:
@@ -43,13 +43,12 @@ def check_strata(column: pd.Series, numbers: np.ndarray, classes: list[str | int
     counts = np.bincount(numbers, minlength=len(classes))
     rare = np.flatnonzero(counts < 3)
     if len(rare):
-        worst = rare[0]
+        count = counts[rare[0]]
+        others = f"So do {len(rare) - 1} more classes. Is it a number? Then set task: regression"
         raise InputError(
-            f"prepare.target '{column.name}': class {classes[worst]!r} has {counts[worst]} row"
-            f"{'s' * (counts[worst] != 1)}; train, val and test need one each. "
-            + (f"So do {len(rare) - 1} more classes. Is it a number? Then set task: regression" * (len(rare) > 1)
-               or "Add rows of it, or leave it out")
-        )  # fmt: skip
+            f"prepare.target '{column.name}': class {classes[rare[0]]!r} has {count} row{'s' if count > 1 else ''}; "
+            f"train, val and test need one each. {others if len(rare) > 1 else 'Add rows of it, or leave it out'}"
+        )
 
 
 def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Target:
@@ -58,7 +57,7 @@ def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Targ
     if transform == "none":
         return Target(name=str(column.name))
     scale = float(values.std())
-    if scale == 0:
+    if scale == 0 or values.min() == values.max():  # rounding can leave equal values a spread
         raise InputError(f"prepare.target '{column.name}' has one value only ({values[0]:g}): nothing to learn")
     return Target(name=str(column.name), offset=float(values.mean()), scale=scale)
 
@@ -66,8 +65,9 @@ def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Targ
 def regression_values(column: pd.Series) -> np.ndarray:
     """float64 [rows]; InputError when the target is text."""
     if not encoding.is_number(column):
+        text = column[pd.to_numeric(column, errors="coerce").isna()]
         raise InputError(
-            f"prepare.target '{column.name}' holds text such as {column.iloc[0]!r}; a regression needs numbers. "
+            f"prepare.target '{column.name}' holds text such as '{text.iloc[0]}'; a regression needs numbers. "
             "For classes set task: classification"
         )
     return encoding.numbers(column)

@@ -10,6 +10,7 @@ from src.tracking.history import History, Record
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
 BATCH = 1000  # metrics in one call, MLflow's limit
 PAUSE = 1.0  # seconds between two sends, so that short epochs share a batch
@@ -46,7 +47,7 @@ class Replica:
     def _send(self) -> None:
         records, offset = self._history.read(self._offset)
         fresh = [record for record in records if record["epoch"] > self._sent]
-        metrics = [metric for record in fresh for metric in _metrics(record)]
+        metrics = [metric for record in fresh for metric in metrics_of(record)]
         for start in range(0, len(metrics), BATCH):
             part = metrics[start : start + BATCH]
             self._client.log_batch(self._run_id, metrics=part)
@@ -54,7 +55,8 @@ class Replica:
         self._offset = offset
 
 
-def _metrics(record: Record) -> list:
+def metrics_of(record: Record) -> list[Metric]:
+    """The numbers of one epoch as MLflow metrics, its step the epoch."""
     from mlflow.entities import Metric
 
     milliseconds, step = int(record["time"] * 1000), record["epoch"]

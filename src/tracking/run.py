@@ -71,7 +71,7 @@ class Run:
         from mlflow.entities import Param
 
         known = self.client.get_run(self.id).data.params
-        fresh = [Param(key, _text(value)) for key, value in values.items() if key not in known]
+        fresh = [Param(key, text(value)) for key, value in values.items() if key not in known]
         for start in range(0, len(fresh), 100):
             self.client.log_batch(self.id, params=fresh[start : start + 100])
 
@@ -167,6 +167,6 @@ def _known(client: MlflowClient, note: Path, experiment_id: str) -> str | None:
     return run_id if info.experiment_id == experiment_id and info.lifecycle_stage == "active" else None
 
 
-def _text(value: Any) -> str:
-    # a password in an address must not reach the store
+def text(value: Any) -> str:
+    """A param's value as MLflow keeps it; a password in an address must not reach the store."""
     return store.redact(value) if isinstance(value, str) else str(value)

@@ -1,0 +1,78 @@
+"""python -m src.tune: search for better params, within tune.space, on the training and validation splits."""
+
+import argparse
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from src import cli
+
+if TYPE_CHECKING:
+    from src.params import Params
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tune",
+        description="Search tune.space of params.yaml for the best train.monitor on the validation split. "
+        "A study goes on where it stopped; the test split is never read.",
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
+    parser.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
+    options = parser.parse_args()
+
+    from src import params
+    from src.errors import InputError
+
+    settings = params.load()
+    if options.trials is not None:
+        settings = params.changed(settings, {"tune.trials": options.trials})
+    from src.tune import space
+
+    space.check(settings)
+    _prepare(settings)
+    from rich.console import Console
+
+    from src import files, paths, training
+    from src.tracking import sweep
+    from src.tune import report, search, study
+    from src.tune.apply import apply
+
+    data = training.load_data()
+    monitor, total = settings.train.monitor, settings.tune.trials
+    with (
+        study.opened(settings, data.schema) as running,
+        sweep.begin(settings, data.schema, running.study_name) as parent,
+    ):
+        report.show(search.search(running, settings, data, total, parent), running, total, monitor)
+        if not study.ranking(running):
+            raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
+        result = report.summary(running, monitor)
+        files.write_json(paths.REPORTS / "tune.json", result)
+        Console().print(report.ranking(running, monitor))
+        parent.conclude(result, report.in_words(result))
+    print(report.in_words(result))
+    if options.apply:
+        changes = apply(result["best"]["params"])
+        print(
+            "\n".join(["params.yaml:", *(f"  {change}" for change in changes)]) if changes else "params.yaml has them"
+        )
+        print("Next: dvc repro")
+    else:
+        print("Next: python -m src.tune --apply, then dvc repro")
+
+
+def _prepare(settings: "Params") -> None:
+    """Make prepared data that is missing or was made with other params, by the stage that makes it."""
+    from src.data.prepare import is_current
+    from src.errors import RunError
+
+    if is_current(settings):
+        return
+    cli.say("data/prepared is missing, or was made with other params or from another file: dvc repro prepare")
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=False).returncode:
+        raise RunError("the prepare stage failed; it says why above")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,113 @@
+"""What a search shows: a line or a bar while it runs; ranking, importance and gain at its end."""
+
+import math
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from optuna.study import Study
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from src import cli
+from src.tracking.sweep import Trial
+from src.tune import study
+
+SHOWN = 10  # trials in the ranking
+
+
+def show(trials: Iterator[Trial], running: Study, total: int, monitor: str) -> None:
+    """Follow the trials to their end, on a terminal with a bar."""
+    if not sys.stderr.isatty():
+        for trial in trials:
+            best = "" if trial.best is None else f" {trial.best:.4g}"
+            cli.say(f"trial {trial.number} {trial.state}{best}  {_values(trial.values)}  {_best(running, monitor)}")
+        return
+    columns = (TextColumn("trials"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total, completed=len(study.finished(running)))
+        for _ in trials:
+            bar.update(task, advance=1, description=_best(running, monitor))
+
+
+def ranking(running: Study, monitor: str) -> Table:
+    """The best trials, best first, as a table for the terminal."""
+    leaders = study.ranking(running)[:SHOWN]
+    table = Table(
+        "rank",
+        "trial",
+        f"val {monitor}",
+        "epoch",
+        *running.best_trial.user_attrs["values"],
+        title="Ranking",
+        title_justify="left",
+    )
+    for rank, trial in enumerate(leaders, 1):
+        values = map(_number, trial.user_attrs["values"].values())
+        table.add_row(str(rank), str(trial.number), f"{trial.value:.4g}", str(trial.user_attrs["best_epoch"]), *values)
+    return table
+
+
+def importance(running: Study) -> dict[str, float]:
+    """Share of the differences between trials that each param explains (fANOVA, Hutter et al. 2014), largest first.
+
+    Empty when there are too few completed trials, or all are equal, so that there is nothing to explain.
+    """
+    import optuna
+
+    values = {trial.value for trial in study.ranking(running)}
+    if len(values) < 4:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    shares = optuna.importance.get_param_importances(running, evaluator=evaluator)
+    return {name: share for name, share in shares.items() if not math.isnan(share)}
+
+
+def summary(running: Study, monitor: str) -> dict[str, Any]:
+    """The search in numbers: how many trials ended how, the best, and trial 0, which has the current params."""
+    finished = study.finished(running)
+    states = {
+        state: sum(trial.state.name.lower() == state for trial in finished) for state in ("complete", "pruned", "fail")
+    }
+    first = finished[0]
+    return {
+        "study": running.study_name,
+        "monitor": monitor,
+        "trials": {"total": len(finished), **states},
+        "best": {
+            "trial": running.best_trial.number,
+            "value": running.best_value,
+            "params": running.best_trial.user_attrs["values"],
+        },
+        "first": {"trial": first.number, "value": first.value, "params": first.user_attrs["values"]},
+        "importance": importance(running),
+    }
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """The summary as the few lines that end a search."""
+    best, first, counts = result["best"], result["first"], result["trials"]
+    lines = [
+        f"{counts['total']} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['fail']} failed",
+        f"best: trial {best['trial']}, val {result['monitor']} {best['value']:.4g} (trial {first['trial']}: "
+        + ("none" if first["value"] is None else f"{first['value']:.4g}")
+        + ")",
+        *(f"  {key}: {_number(value)}" for key, value in best["params"].items()),
+    ]
+    if result["importance"]:
+        lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()))
+    return "\n".join(lines)
+
+
+def _best(running: Study, monitor: str) -> str:
+    leaders = study.ranking(running)
+    return f"best val {monitor} {leaders[0].value:.4g} (trial {leaders[0].number})" if leaders else "no trial completed"
+
+
+def _values(values: dict[str, Any]) -> str:
+    return " ".join(f"{key.rpartition('.')[2]}={_number(value)}" for key, value in values.items())
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,84 @@
+"""The search space: which params, from where to where. Every bound and choice is checked as a value of its param."""
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from src.errors import InputError
+from src.params import Params, Range, changed, fields
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+TUNABLE = ("model.", "train.")  # the rest is not a matter of training: another split is another problem
+
+
+def check(params: Params) -> None:
+    """InputError for a space that is empty, or names a param, bound or choice that cannot be."""
+    space = params.tune.space
+    if not space:
+        raise InputError("tune.space is empty: name a param, such as train.lr: {low: 1e-4, high: 0.3, log: true}")
+    known = [key for key, _ in fields() if key.startswith(TUNABLE)]
+    for key, values in space.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+            hint = f". Did you mean {close[0]}?" if close else f". Those that can: {', '.join(known)}"
+            raise InputError(f"tune.space: {key} cannot be tuned{hint}")
+        if isinstance(values, Range):
+            _check_range(key, values)
+        elif not values:
+            raise InputError(f"tune.space: {key} has no choices")
+        for value in _edges(key, values):
+            try:
+                changed(params, {key: value})
+            except InputError as error:
+                raise InputError(f"tune.space: {str(error).splitlines()[-1].strip()}") from None
+
+
+def suggest(trial: "Trial", params: Params) -> dict[str, Any]:
+    """The values of one trial, by dotted name."""
+    values: dict[str, Any] = {}
+    for key, allowed in params.tune.space.items():
+        if not isinstance(allowed, Range):
+            values[key] = trial.suggest_categorical(key, allowed)
+        elif _is_whole(key):
+            values[key] = trial.suggest_int(key, int(allowed.low), int(allowed.high), log=allowed.log)
+        else:
+            values[key] = _rounded(trial.suggest_float(key, allowed.low, allowed.high, log=allowed.log), allowed)
+    return values
+
+
+def current(params: Params) -> dict[str, Any] | None:
+    """The values that params.yaml has now, or None when one of them lies outside the space."""
+    flat = params.flat()
+    values = {key: flat[key] for key in params.tune.space}
+    inside = all(
+        allowed.low <= values[key] <= allowed.high if isinstance(allowed, Range) else values[key] in allowed
+        for key, allowed in params.tune.space.items()
+        if values[key] is not None or not isinstance(allowed, Range)
+    )
+    return values if inside and None not in values.values() else None
+
+
+def _check_range(key: str, values: Range) -> None:
+    if values.low >= values.high:
+        raise InputError(f"tune.space: {key}: low {values.low:g} must be below high {values.high:g}")
+    if values.log and values.low <= 0:
+        raise InputError(f"tune.space: {key}: a logarithmic scale needs low above 0, not {values.low:g}")
+    annotation = dict(fields())[key].annotation
+    if annotation not in (int, float, float | None, int | None):
+        raise InputError(f"tune.space: {key} is no number: give a list of choices")
+
+
+def _rounded(value: float, allowed: Range) -> float:
+    # four digits are more than a search can tell apart, and are what a person wants to see in params.yaml
+    return min(max(float(f"{value:.4g}"), allowed.low), allowed.high)
+
+
+def _edges(key: str, values: Range | list[Any]) -> list[Any]:
+    if not isinstance(values, Range):
+        return values
+    return [int(values.low), int(values.high)] if _is_whole(key) else [values.low, values.high]
+
+
+def _is_whole(key: str) -> bool:
+    return dict(fields())[key].annotation in (int, int | None)

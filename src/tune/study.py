@@ -1,0 +1,107 @@
+"""The study: an Optuna study that survives its process, and that only trials on the same terms may join."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from src import cli, fingerprint, metrics, paths
+from src.data.schema import Schema
+from src.errors import InputError, RunError
+from src.params import Params
+from src.tracking import store
+from src.tune import space
+
+SAMPLERS = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+PRUNERS = {
+    "median": lambda epochs: optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10)),
+    "hyperband": lambda epochs: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
+    "none": lambda epochs: optuna.pruners.NopPruner(),
+}
+
+
+@contextmanager
+def opened(params: Params, schema: Schema) -> Iterator[Study]:
+    """The study of these params and data, new or as it was left; its first trial is the current params.
+
+    Trials that were running when a process died are queued again. RunError while another process has the study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with FileLock(paths.root() / "models" / "tune.lock", timeout=0):
+            study = _load(params, name(params, schema))
+            if not study.trials:
+                _queue_current(study, params)
+            for trial in study.get_trials(states=(TrialState.RUNNING,)):
+                study.tell(trial.number, state=TrialState.FAIL)
+                study.enqueue_trial(trial.params)
+            yield study
+    except Timeout:
+        raise RunError("another process is tuning in this project: wait for it, or end it") from None
+
+
+def name(params: Params, schema: Schema) -> str:
+    """Data and task for people, then a digest of all terms: space, data, code, and every param that is not tuned."""
+    terms = asdict(fingerprint.of(params, schema))
+    terms["params"] = {key: value for key, value in terms["params"].items() if key not in params.tune.space}
+    terms["space"] = params.tune.model_dump()["space"]
+    digest = hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
+    return f"{schema.title}-{params.task}-{digest[:10]}"
+
+
+def finished(study: Study) -> list[FrozenTrial]:
+    """Trials that count: completed, pruned, or failed for a reason of their own (not because a process died)."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
+
+
+def ranking(study: Study) -> list[FrozenTrial]:
+    """Completed trials, the best first."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
+    return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+
+def _load(params: Params, study_name: str) -> Study:
+    goal = metrics.METRICS[params.train.monitor].goal
+    try:
+        study = optuna.create_study(
+            study_name=study_name,
+            storage=_storage(params.tune.storage),
+            load_if_exists=True,
+            direction="minimize" if goal == "minimise" else "maximize",
+            pruner=PRUNERS[params.tune.pruner](params.train.epochs),
+        )
+        # a seed of its own for each call: one that goes on must not draw the same numbers again
+        study.sampler = SAMPLERS[params.tune.sampler](params.seed + len(study.trials))
+    except Exception as error:  # whatever a database driver or a broken journal raises
+        where = store.redact(params.tune.storage)
+        raise InputError(f"tune.storage = '{where}' cannot be used: {error}") from error
+    return study
+
+
+def _storage(address: str) -> BaseStorage | str:
+    if "://" in address:
+        return address
+    path = paths.root() / address
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def _queue_current(study: Study, params: Params) -> None:
+    values = space.current(params)
+    if values:
+        study.enqueue_trial(values)
+    else:
+        cli.say("the current params lie outside tune.space, so no trial has them")
