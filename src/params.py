@@ -1,7 +1,7 @@
 """Every knob of the pipeline: name, type, default, bounds and meaning, in one place. Nothing here imports torch.
 
 `params.yaml` holds the values; one section a stage, plus `seed`, `task`, `model`, `tracking` and `tune`.
-`python -m src.params` checks the file; `python -m src.params --table` prints this page as Markdown.
+`python -m src.params_table` prints this page as Markdown.
 """
 
 import ast
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
@@ -224,30 +224,6 @@ def fields(section: type[BaseModel] = Params, prefix: str = "") -> Iterator[tupl
             yield key, field
 
 
-def table() -> str:
-    """The params as a Markdown table: name, default, allowed, meaning."""
-    defaults = Params().flat()
-    rows = ["| param | default | allowed | meaning |", "| --- | --- | --- | --- |"]
-    for key, field in fields():
-        default = defaults.get(key, "see params.yaml" if key == "tune.space" else {})
-        shown = "null" if default is None else str(default).replace("'", "")
-        rows.append(f"| `{key}` | `{shown}` | {_allowed(field)} | {field.description} |")
-    return "\n".join(rows)
-
-
-def _allowed(field: Any) -> str:
-    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
-    parts = []
-    for constraint in field.metadata:
-        if isinstance(constraint, AfterValidator):
-            parts.append(", ".join(constraint.func.args[0]))  # type: ignore[union-attr]
-        parts += [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
-        if getattr(constraint, "pattern", None):
-            parts.append(DEVICES)
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
-    return ", ".join(parts + choices) or str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
-
-
 def _plain(value: Any) -> Any:
     # ruamel's mappings and numbers are subclasses, which strict validation would refuse
     if isinstance(value, dict):
@@ -294,10 +270,11 @@ def _disagreements(params: Params) -> Iterator[str]:
             f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
             f"= {total:g}; they must sum to 1"
         )
-    known = [key for key, _ in fields()]
+    # what else there is, is not a matter of training: another split is another problem
+    tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
     for name in params.tune.space:
-        if name not in known:
-            yield f"tune.space: {name} cannot be tuned, for it is not a known param{_nearest(name, known)}"
+        if name not in tunable:
+            yield f"tune.space.{name} is no model or train param{_nearest(name, tunable)}"
     metrics = of_task(params.task)
     fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
     if params.loss not in fitting:
@@ -311,21 +288,3 @@ def _disagreements(params: Params) -> Iterator[str]:
         yield (
             f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
         )
-
-
-def main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m src.params", description="Check params.yaml.")
-    parser.add_argument("--table", action="store_true", help="print every param as a Markdown table instead")
-    if parser.parse_args().table:
-        print(table())
-    else:
-        load()
-        print(f"{paths.PARAMS} is fine. Next: dvc repro")
-
-
-if __name__ == "__main__":
-    from src import cli
-
-    cli.run(main)

@@ -9,8 +9,6 @@ from ruamel.yaml import YAML
 from src import files, paths
 from src.params import check
 
-NULL = "tag:yaml.org,2002:null"
-
 
 def apply(values: dict[str, Any], path: Path = paths.PARAMS) -> list[str]:
     """Set dotted keys in a params file; returns "key: before → after" for each that changed.
@@ -20,7 +18,6 @@ def apply(values: dict[str, Any], path: Path = paths.PARAMS) -> list[str]:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096  # never fold a line that was long before
-    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(NULL, "null"))
     content = yaml.load(path.read_text(encoding="utf-8"))
     changes = []
     for key, value in values.items():

@@ -1,6 +1,5 @@
 """The search space: which params, from where to where. Every bound and choice is checked as a value of its param."""
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from src.errors import InputError
@@ -9,20 +8,13 @@ from src.params import Params, Range, changed, fields
 if TYPE_CHECKING:
     from optuna import Trial
 
-TUNABLE = ("model.", "train.")  # the rest is not a matter of training: another split is another problem
-
 
 def check(params: Params) -> None:
-    """InputError for a space that is empty, or names a param, bound or choice that cannot be."""
+    """InputError for a space that is empty, or has a bound or choice that its param cannot take."""
     space = params.tune.space
     if not space:
         raise InputError("tune.space is empty: name a param, such as train.lr: {low: 1e-4, high: 0.3, log: true}")
-    known = [key for key, _ in fields() if key.startswith(TUNABLE)]
     for key, values in space.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            hint = f". Did you mean {close[0]}?" if close else f". Those that can: {', '.join(known)}"
-            raise InputError(f"tune.space: {key} cannot be tuned{hint}")
         if isinstance(values, Range):
             _check_range(key, values)
         elif not values:

@@ -1,0 +1,42 @@
+"""Prints the params as the Markdown table that the README has: name, default, allowed, meaning."""
+
+import argparse
+from typing import Any, get_args
+
+from pydantic import AfterValidator
+
+from src import cli
+from src.params import DEVICES, Params, fields
+
+
+def table() -> str:
+    """One row a param."""
+    defaults = Params().flat()
+    rows = ["| param | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for key, field in fields():
+        default = defaults.get(key, "see params.yaml" if key == "tune.space" else {})
+        shown = "null" if default is None else str(default).replace("'", "")
+        rows.append(f"| `{key}` | `{shown}` | {_allowed(field)} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _allowed(field: Any) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+    parts = []
+    for constraint in field.metadata:
+        if isinstance(constraint, AfterValidator):
+            parts.append(", ".join(constraint.func.args[0]))  # type: ignore[union-attr]
+        parts += [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
+        if getattr(constraint, "pattern", None):
+            parts.append(DEVICES)
+    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    return ", ".join(parts + choices) or str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
+
+
+def main() -> None:
+    argparse.ArgumentParser(prog="python -m src.params_table", description=__doc__).parse_args()
+    print(table())
+
+
+if __name__ == "__main__":
+    cli.run(main)

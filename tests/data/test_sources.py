@@ -1,0 +1,128 @@
+import math
+from pathlib import Path
+
+import pytest
+from pandas.testing import assert_frame_equal
+
+from src.data import sources
+from src.data.sources import SOURCES
+from src.errors import InputError
+from src.files import sha256
+
+
+def write(text, name="mine.csv"):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_bundled_set_is_whole_and_knows_its_target(name):
+    raw = sources.read(name, None)
+    features = raw.frame.drop(columns=[raw.target])
+    assert len(raw.frame) > 50
+    assert not raw.frame.isna().any().any()
+    assert raw.frame[raw.target].nunique() > 1
+    assert raw.shape is None or math.prod(raw.shape) == features.shape[1]
+    assert len(raw.sha256) == 64
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_bundled_set_is_the_same_each_time(name):
+    first, second = sources.read(name, None), sources.read(name, None)
+    assert_frame_equal(first.frame, second.frame)
+    assert first.sha256 == second.sha256
+
+
+def test_bundled_sets_differ_in_their_digests():
+    assert len({SOURCES[name]().sha256 for name in SOURCES}) == len(SOURCES)
+
+
+def test_classes_of_bundled_sets_have_their_names():
+    assert set(sources.read("breast_cancer", None).frame["target"]) == {"malignant", "benign"}
+    assert set(sources.read("wine", None).frame["target"]) == {"class_0", "class_1", "class_2"}
+    assert set(sources.read("digits", None).frame["target"]) == set(range(10))
+
+
+def test_pixels_are_an_image_only_while_the_target_is_none_of_them():
+    assert sources.read("digits", None).shape == (1, 8, 8)
+    assert sources.read("digits", "pixel_3_3").shape is None
+    assert sources.read("digits", "pixel_3_3").target == "pixel_3_3"
+
+
+def test_a_csv_file_is_read_as_it_is(workspace):
+    write('name,"size, cm",y\n"a ""b""",1.5,x\nü,,z\n')
+    raw = sources.read("mine.csv", "y")
+    assert raw.frame.to_dict("list") == {
+        "name": ['a "b"', "ü"],
+        "size, cm": [1.5, pytest.approx(math.nan, nan_ok=True)],
+        "y": ["x", "z"],
+    }
+    assert (raw.target, raw.shape, raw.sha256) == ("y", None, sha256(Path("mine.csv")))
+
+
+def test_a_byte_order_mark_is_not_part_of_a_name(workspace):
+    write("a,y\n1,2\n".encode("utf-8-sig"))
+    assert list(sources.read("mine.csv", "a").frame) == ["a", "y"]
+
+
+def test_commas_at_the_ends_of_lines_shift_nothing(workspace):
+    write("a,b,y\n1,2,x,\n3,4,z,\n")
+    assert sources.read("mine.csv", "y").frame.to_dict("list") == {"a": [1, 3], "b": [2, 4], "y": ["x", "z"]}
+
+
+def test_a_path_is_taken_from_the_workspace_then_from_the_root(workspace, tmp_path_factory, monkeypatch):
+    elsewhere = tmp_path_factory.mktemp("temporary")
+    write("a,y\n1,2\n", "data/raw/mine.csv")
+    monkeypatch.chdir(elsewhere)
+    assert sources.read("data/raw/mine.csv", "y").frame["a"].tolist() == [1]
+    write("a,y\n3,4\n", "data/raw/mine.csv")
+    assert sources.read("data/raw/mine.csv", "y").frame["a"].tolist() == [3]
+
+
+def test_find_gives_the_file_of_a_source(workspace):
+    write("a,y\n1,2\n")
+    assert sources.find("mine.csv") == Path("mine.csv")
+    assert sources.find("yours.csv") is None
+    assert sources.find("digits") is None
+    assert sources.find("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", "y", r"mine.csv is empty"),
+        ("\n\n", "y", r"mine.csv is empty"),
+        ("a,y\n", "y", r"prepare.source = 'mine.csv' has no rows"),
+        ("a,y\n1,2\n1,2,3\n", "y", r"mine.csv is not a well-formed CSV file: .*line 3, saw 3$"),
+        ("a,y\n1,2,3\n4,5,6\n", "y", r"mine.csv has more values in a line than names in its header"),
+        ('a,y\n1,"2\n', "y", r"mine.csv is not a well-formed CSV file"),
+        ("a,y\n1,é\n".encode("latin-1"), "y", r"mine.csv is not UTF-8: save it as UTF-8"),
+        ("a,y\n1,2\n".encode("utf-16"), "y", r"mine.csv is not UTF-8: save it as UTF-8"),
+        ("y\n1\n2\n", "y", r"mine.csv has no column but the target 'y'"),
+        ("a,y\n1,2\n", None, r"prepare.target must name the column to predict. mine.csv has: a, y"),
+        ("a,price\n1,2\n", "prize", r"'prize' is no column of mine.csv. Did you mean price\? It has: a, price"),
+        ("a,b\n1,2\n", "zzz", r"prepare.target = 'zzz' is no column of mine.csv. It has: a, b"),
+        ("a;y\n1;2\n", "y", r"prepare.target = 'y' is no column of mine.csv. .*It has: a;y"),
+    ],
+)
+def test_a_fault_of_a_file_is_told(workspace, text, target, message):
+    write(text)
+    with pytest.raises(InputError, match=message):
+        sources.read("mine.csv", target)
+
+
+@pytest.mark.parametrize("source", ["yours.csv", "data", "wime"])
+def test_a_missing_file_is_told_with_the_bundled_sets(workspace, source):
+    Path("data").mkdir()
+    with pytest.raises(
+        InputError, match=rf"prepare.source = '{source}' is neither a file nor a bundled set \("
+    ) as caught:
+        sources.read(source, "y")
+    assert all(name in str(caught.value) for name in SOURCES)
+
+
+def test_a_long_list_of_columns_is_cut(workspace):
+    write(",".join(f"c{index}" for index in range(50)) + "\n" + ",".join("1" * 50) + "\n")
+    with pytest.raises(InputError, match=r"c18, c19 and 30 more$"):
+        sources.read("mine.csv", "target")

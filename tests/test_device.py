@@ -1,0 +1,72 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from src import device
+from src.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def test_the_cpu_is_always_there():
+    assert device.select("cpu") == CPU
+
+
+def test_auto_is_an_accelerator_where_there_is_one():
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (device.select("auto").type != "cpu") is accelerated
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:4294967296"])
+def test_an_absent_device_is_refused_with_those_that_are_there(name):
+    with pytest.raises(InputError, match=rf"train.device = '{name}' is not on this machine. It has: auto, .*cpu"):
+        device.select(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA GPU")
+def test_cuda_is_refused_where_there_is_none():
+    with pytest.raises(InputError, match=r"train.device = 'cuda' is not on this machine. It has: auto, (mps, )?cpu"):
+        device.select("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_is_the_first_gpu():
+    assert device.select("cuda") == torch.device("cuda:0") == device.select("cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("fp32", torch.float32), ("auto", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_precision_on_the_cpu(precision, dtype):
+    model, inputs = torch.nn.Linear(4, 2), torch.randn(3, 4)
+    context = device.autocast(precision, CPU)
+    for _ in range(2):  # every step enters the same context
+        with context:
+            assert model(inputs).dtype == dtype
+        assert model(inputs).dtype == torch.float32
+    assert model.weight.dtype == torch.float32
+
+
+def draws():
+    return random.random(), np.random.rand(3).tolist(), torch.rand(3).tolist(), torch.nn.Linear(2, 2).weight.tolist()
+
+
+def test_a_seed_decides_every_draw():
+    device.seed_everything(7)
+    first = draws()
+    assert all(one != two for one, two in zip(first, draws(), strict=True))
+    device.seed_everything(7)
+    assert draws() == first
+    device.seed_everything(8)
+    assert all(one != two for one, two in zip(first, draws(), strict=True))
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_the_bounds_of_the_seed_param_are_seeds(seed):
+    device.seed_everything(seed)
+
+
+def test_the_description_names_the_device():
+    assert device.describe(CPU).startswith("cpu, ")
