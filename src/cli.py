@@ -1,5 +1,6 @@
 """What every command shares: exit codes, signals, and messages without tracebacks."""
 
+import argparse
 import signal
 import sys
 from collections.abc import Callable
@@ -13,8 +14,13 @@ TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 
 
-def run(main: Callable[[], None]) -> NoReturn:
-    """Run a command and exit: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
+def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
+    """Run a command and exit: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
+
+    description: for a command that takes no options, what its --help says.
+    """
+    if description:
+        argparse.ArgumentParser(description=description).parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()

@@ -1,6 +1,5 @@
 """Prints the params as the Markdown table that the README has: name, default, allowed, meaning."""
 
-import argparse
 from typing import Any, get_args
 
 from pydantic import AfterValidator
@@ -34,9 +33,8 @@ def _allowed(field: Any) -> str:
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m src.params_table", description=__doc__).parse_args()
     print(table())
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, __doc__)

@@ -15,7 +15,7 @@ from src.tracking.run import Run
 
 SOURCES = Path(__file__).resolve().parents[1]
 # what the served model runs on; MLflow would otherwise look for them by importing everything
-REQUIREMENTS = ("torch", "numpy", "pandas", "pydantic", "safetensors", "ruamel.yaml", "filelock")
+REQUIREMENTS = ("torch", "numpy", "pandas", "pydantic", "safetensors")
 
 
 def log_data(run: Run, schema: Schema) -> None:
@@ -43,11 +43,16 @@ def log_model(run: Run, schema: Schema) -> None:
     from importlib.metadata import version
 
     import mlflow
+    from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema as Types
 
+    experiment_id = run.client.get_run(run.id).info.experiment_id
+    logged = run.client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run.id}'")
+    if any(model.status == LoggedModelStatus.READY for model in logged):
+        return  # a training that was complete before: its weights are the same
     # Model.log puts the model into the active experiment, and the run's is the one that is wanted
-    mlflow.set_experiment(experiment_id=run.client.get_run(run.id).info.experiment_id)
+    mlflow.set_experiment(experiment_id=experiment_id)
     # the signature is written from the schema, so there is nothing for an example to teach
     warnings.filterwarnings("ignore", message=".*input example was not provided.*")
     Model.log(

@@ -7,7 +7,7 @@ import subprocess
 
 def tags() -> dict[str, str]:
     """The tags that git and DVC can tell; empty outside a repository."""
-    found: dict[str, str] = {"mlflow.user": getpass.getuser(), "mlflow.source.type": "LOCAL"}
+    found: dict[str, str] = {"mlflow.user": _user(), "mlflow.source.type": "LOCAL"}
     commit = _git("rev-parse", "HEAD")
     if commit:
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
@@ -22,6 +22,13 @@ def tags() -> dict[str, str]:
     stage = os.environ.get("DVC_STAGE")
     found["mlflow.source.name"] = f"dvc.yaml:{stage}" if stage else "python"
     return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container that runs under a number without a name
+        return str(os.getuid())
 
 
 def _git(*words: str) -> str:

@@ -21,7 +21,7 @@ from src.tracking.replica import Replica
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-SAMPLING = 2.0  # seconds between two readings of CPU, memory, disk, network and GPU
+SAMPLING = 1.0  # seconds between two readings of CPU, memory, disk, network and GPU
 
 
 class Run:
@@ -76,10 +76,13 @@ class Run:
             self.client.log_batch(self.id, params=fresh[start : start + 100])
 
     def log_metrics(self, values: dict[str, float], prefix: str = "") -> None:
+        """Log numbers that are not a curve; a stage that runs again does not repeat those that are the same."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        self.client.log_batch(self.id, metrics=[Metric(prefix + key, value, now, 0) for key, value in values.items()])
+        now, known = int(time.time() * 1000), self.client.get_run(self.id).data.metrics
+        named = {prefix + key: value for key, value in values.items()}
+        fresh = [Metric(key, value, now, 0) for key, value in named.items() if known.get(key) != value]
+        self.client.log_batch(self.id, metrics=fresh)
 
     def set_tags(self, values: dict[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -162,7 +165,9 @@ def _known(client: MlflowClient, note: Path, experiment_id: str) -> str | None:
     run_id = files.read_json(note)["run_id"]
     try:
         info = client.get_run(run_id).info
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         return None
     return run_id if info.experiment_id == experiment_id and info.lifecycle_stage == "active" else None
 
