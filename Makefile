@@ -19,7 +19,7 @@ repro: setup ## Run what must run of the pipeline: prepare, train, validate, eva
 	@exec .venv/bin/dvc repro $(ARGS)
 
 test: setup ## Run the tests, all but those that need a browser (ARGS="..." for pytest)
-	@exec .venv/bin/python -m pytest tests -m "not browser" $(ARGS)
+	@exec .venv/bin/python -m pytest tests -m "not browser" -n 2 --dist worksteal $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m browser $(ARGS)

@@ -34,8 +34,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def set_threads(model: nn.Module, batch: Tensor) -> None:
-    """One CPU thread for a small model, all of them for a large one.
+def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> None:
+    """One CPU thread for a small model (on the CPU, for inputs of `shape`), all of them for a large one.
 
     Below SMALL a second thread brings nothing, and when another process wants the same cores (two queued
     experiments, a sweep) the threads wait for each other: seen to cost a factor of 20.
@@ -49,10 +49,10 @@ def set_threads(model: nn.Module, batch: Tensor) -> None:
     layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
-        model.eval()(batch)
+        model.eval()(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
-    torch.set_num_threads(1 if products < SMALL else THREADS)
+    torch.set_num_threads(1 if products * batch_size < SMALL else THREADS)
 
 
 def seed_everything(seed: int) -> None:

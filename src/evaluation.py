@@ -20,8 +20,6 @@ from src.params import Params
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SIZE = 4096  # rows through the network at once
-
 
 class Result:
     """What a trained model gave on one split: `outputs`, `targets` (on the CPU) and `metrics`, the loss first."""
@@ -31,7 +29,9 @@ class Result:
         self.schema: Schema = trained.schema
         task = self.schema.task
         loss = losses.LOSSES[params.loss].build()
-        batches = Batches(split.inputs.to(where), split.targets.to(where), SIZE)
+        # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
+        batches = Batches(split.inputs.to(where), split.targets.to(where), params.train.batch_size)
+        device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(trained.network.to(where), batches, loss, autocast)
         measured = metrics.measure(task, outputs, targets, scale=self.schema.target.scale)

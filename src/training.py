@@ -92,13 +92,13 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     where = device.select(params.train.device)
     device.seed_everything(params.seed)
     settings = params.train
-    model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model).to(where)
+    model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
+    device.set_threads(model, data.schema.shape, settings.batch_size)
+    model.to(where)
     train, val = (
         Batches(split.inputs.to(where), split.targets.to(where), settings.batch_size, params.seed)
         for split in (data.train, data.val)
     )
-    if where.type == "cpu":
-        device.set_threads(model, train.inputs[: settings.batch_size])
     trainer = Trainer(
         model=model,
         loss=losses.LOSSES[params.loss].build(),

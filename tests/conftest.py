@@ -1,9 +1,20 @@
 """Fixtures that every test may use: an empty project folder, and real data prepared in it."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import settings
+from ruamel.yaml import YAML
 
 from src.params import Params, changed
+
+ROOT = Path(__file__).parents[1]
 
 # the same examples in every run, and no time limit for one: a busy machine is no failure
 settings.register_profile("loopline", deadline=None, derandomize=True)
@@ -36,3 +47,108 @@ def prepared_data(workspace):
         return params, load_data()
 
     return prepare_and_load
+
+
+class Project:
+    """A clone of this project in a temporary folder, run as a user would run it: real commands, a real store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        outside = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(outside)}
+        self.environment = {
+            **kept,
+            "PATH": f"{sys.prefix}/bin{os.pathsep}{kept['PATH']}",  # as when .venv is activated
+            "HOME": str(path.parent),  # the user's own settings of DVC and git must not matter
+            "DVC_NO_ANALYTICS": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        """Start a command; both of its streams go to its stdout."""
+        options = {"cwd": self.path, "env": self.environment, "stdin": subprocess.DEVNULL, **options}
+        return subprocess.Popen(words, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+
+    def run(self, *words: str, code: int | None = 0, **options: Any) -> str:
+        """Run a command to its end and return what it printed; its exit code must be `code`."""
+        process = self.start(*words, **options)
+        printed, _ = process.communicate(timeout=300)
+        assert code is None or process.returncode == code, f"{words} ended with {process.returncode}:\n{printed}"
+        return printed
+
+    def set(self, **values) -> None:
+        """Write params.yaml: the defaults with some dotted keys (`**{"train.lr": 1}`) set to other values."""
+        nested = Params().model_dump(by_alias=True)
+        for key, value in values.items():
+            *sections, name = key.split(".")
+            place = nested
+            for section in sections:
+                place = place[section]
+            place[name] = value
+        with (self.path / "params.yaml").open("w", encoding="utf-8") as file:
+            YAML().dump(nested, file)
+
+    def report(self, name: str):
+        return json.loads((self.path / "reports" / f"{name}.json").read_text())
+
+    def runs(self, experiment: str = "loopline"):
+        """Every run of the experiment, the oldest first."""
+        found = self.client.get_experiment_by_name(experiment)
+        return self.client.search_runs([found.experiment_id], order_by=["start_time ASC"]) if found else []
+
+    @property
+    def client(self):
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """The project as git sees it, committed in a new repository, with the default params; and an empty store."""
+    folder = tmp_path_factory.mktemp("template") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if not name.startswith(("reports/", "dvc.lock")) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    project = Project(folder)
+    project.set()
+    for words in (
+        "init -q",
+        "config user.name tester",
+        "config user.email tester@example.org",
+        "add -A",
+        "commit -qm start",
+    ):
+        project.run("git", *words.split())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An MLflow store with its tables and nothing in them: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def new_project(template, empty_store, tmp_path):
+    """new_project(name) → a Project of its own."""
+
+    def make(name="project", store=True):
+        shutil.copytree(template, tmp_path / name, symlinks=True)
+        if store:
+            shutil.copy2(empty_store, tmp_path / name / "mlflow.db")
+        return Project(tmp_path / name)
+
+    return make

@@ -1,0 +1,121 @@
+import math
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from src import device, loop
+from src.data.batches import Batches
+from src.errors import RunError
+from src.training import assemble
+
+
+def measure_nothing(outputs, targets):
+    return {}
+
+
+def trainer_of(model, lr=0.1, clip_norm=None, loss=None):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    loss = loss or nn.CrossEntropyLoss()
+    return loop.Trainer(model, loss, optimizer, lambda step: lr, measure_nothing, nullcontext(), clip_norm)
+
+
+def weights_of(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_an_epoch_is_the_tutorial_loop_to_the_last_bit(prepared_data, optimizer):
+    params, data = prepared_data("wine", **{"train.optimizer": optimizer, "train.schedule": "constant"})
+    trainer, train, _ = assemble(params, data)
+    for number in (1, 2):
+        loop.train_epoch(trainer, train, number)
+
+    plain, same_batches, _ = assemble(params, data)
+    model, optimizer = plain.model.train(), plain.optimizer
+    for number in (1, 2):
+        for inputs, targets in same_batches.epoch(number):
+            outputs = model(inputs)
+            loss = cross_entropy(outputs, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert torch.equal(weights_of(trainer.model), weights_of(model))
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1000])
+def test_a_ragged_last_batch_changes_nothing(prepared_data, size):
+    params, data = prepared_data("wine")
+    model = assemble(params, data)[0].model.eval()
+    inputs, targets = data.train.inputs, data.train.targets
+    _, _, mean = loop.evaluate(model, Batches(inputs, targets, size), nn.CrossEntropyLoss(), nullcontext())
+    with torch.no_grad():
+        each = cross_entropy(model(inputs), targets, reduction="none").double()
+    assert mean == pytest.approx(each.mean().item(), rel=1e-6)
+
+
+def test_the_training_loss_is_a_mean_over_samples():
+    inputs, targets = torch.tensor([[0.0], [0.0], [0.0]]), torch.tensor([1.0, 1.0, 4.0])
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))  # gives 0, and has no gradient there
+    trainer = trainer_of(model, loss=nn.MSELoss())
+    assert loop.train_epoch(trainer, Batches(inputs, targets, 2), 1) == pytest.approx((1 + 1 + 16) / 3)
+
+
+def test_evaluate_keeps_the_order_of_rows_and_the_weights(prepared_data):
+    params, data = prepared_data("wine")
+    trainer, _, _ = assemble(params, data)
+    before = weights_of(trainer.model)
+    batches = Batches(data.val.inputs, data.val.targets, 10)
+    outputs, targets, _ = loop.evaluate(trainer.model, batches, trainer.loss, nullcontext())
+    assert torch.equal(targets, data.val.targets)
+    assert torch.allclose(outputs, trainer.model(data.val.inputs), atol=1e-6)
+    assert torch.equal(weights_of(trainer.model), before)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
+    inputs, targets = torch.randn(400, 3), torch.randn(400) * 1e3
+    model = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+    trainer = trainer_of(model, lr=1e6, loss=nn.MSELoss())
+    batches = Batches(inputs, targets, 4)
+    with pytest.raises(RunError, match=r"the loss is (inf|nan) in epoch 1, step \d+, at learning rate 1e\+06") as error:
+        loop.train_epoch(trainer, batches, 1)
+    step = int(str(error.value).split("step ")[1].split(",")[0])
+    assert 1 < step < len(batches)
+
+
+def test_the_first_step_that_is_not_finite_is_the_one_named():
+    losses = [torch.tensor(value) for value in (1.0, 2.0, math.nan, math.inf)]
+    with pytest.raises(RunError, match=r"the loss is nan in epoch 3, step 13, at learning rate 0.12"):
+        loop.check_finite(losses, 10, 3, lambda step: step / 100)
+
+
+def test_clipping_bounds_the_norm_of_the_gradient():
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(8, 3), torch.randn(8) * 1e4
+    for clip_norm, bounded in ((0.5, True), (None, False)):
+        model = nn.Sequential(nn.Linear(3, 1), nn.Flatten(0))
+        trainer = trainer_of(model, lr=1e-9, clip_norm=clip_norm, loss=nn.MSELoss())
+        loop.train_epoch(trainer, Batches(inputs, targets, 8), 1)
+        norm = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm().item()
+        assert (norm <= 0.5001) == bounded
+
+
+def test_bf16_trains_on_the_cpu(prepared_data):
+    params, data = prepared_data("wine", **{"train.precision": "bf16", "train.epochs": 5})
+    trainer, train, val = assemble(params, data)
+    assert trainer.autocast is not nullcontext
+    epochs = list(loop.fit(trainer, train, val, 1, 5))
+    assert epochs[-1].train["loss"] < epochs[0].train["loss"]
+    # the forward pass really ran in bf16: it differs from fp32
+    with device.autocast("bf16", torch.device("cpu")), torch.no_grad():
+        assert trainer.model(data.val.inputs).dtype == torch.bfloat16
+
+
+def test_the_learning_rate_of_each_step_reaches_the_optimizer(prepared_data):
+    params, data = prepared_data("wine", **{"train.epochs": 4, "train.warmup_epochs": 1.0})
+    trainer, train, val = assemble(params, data)
+    for epoch in loop.fit(trainer, train, val, 1, 4):
+        assert trainer.optimizer.param_groups[0]["lr"] == epoch.lr == trainer.lr(epoch.number * len(train) - 1)

@@ -1,0 +1,173 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from src import checkpoints, fingerprint, metrics, training
+from src.errors import InputError, RunError
+from src.params import changed
+from src.tracking.history import TIMINGS, History
+
+TASKS = [
+    ("digits", "classification"),
+    ("wine", "classification"),
+    ("breast_cancer", "binary"),
+    ("diabetes", "regression"),
+    ("diabetes", "robust_regression"),
+]
+
+
+def untimed(epochs):
+    return [replace(epoch, samples_per_second=0.0) for epoch in epochs]
+
+
+def flat(value):
+    """A nested state as bytes, so that two can be compared to the bit."""
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items() if key not in TIMINGS}
+    return [flat(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def last_state(folder):
+    return flat(checkpoints.newest(folder, print))
+
+
+@pytest.mark.parametrize(("source", "task"), TASKS)
+def test_each_task_learns_more_than_a_constant_could(prepared_data, source, task):
+    params, data = prepared_data(source, task, **{"train.epochs": 15})
+    best = max(untimed(training.train(params, data)), key=lambda epoch: -epoch.val["loss"])
+    if task.endswith("regression"):
+        assert best.val["r2"] > 0.25
+    else:
+        majority = data.val.targets.long().bincount().max().item() / len(data.val.targets)
+        assert best.val["accuracy"] > majority + 0.25
+    assert set(best.val) == set(metrics.of_task(task))
+
+
+def test_equal_params_give_equal_epochs_and_another_seed_others(prepared_data):
+    params, data = prepared_data("digits", **{"train.epochs": 3})
+    first, second = (untimed(training.train(params, data)) for _ in range(2))
+    assert first == second
+    assert untimed(training.train(changed(params, {"seed": 1}), data)) != first
+
+
+@pytest.mark.parametrize(
+    ("source", "task", "changes"),
+    [
+        ("digits", "classification", {"train.optimizer": "adamw"}),
+        ("digits", "classification", {"train.optimizer": "sgd", "train.lr": 0.05, "train.schedule": "one_cycle"}),
+        ("digits", "classification", {"model.name": "cnn", "model.channels": [4], "train.optimizer": "adam"}),
+        ("diabetes", "regression", {"train.patience": 3, "train.schedule": "step"}),
+    ],
+)
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_interrupt_and_resume_equals_the_uninterrupted_training(
+    prepared_data, workspace, source, task, changes, stop_after
+):
+    params, data = prepared_data(source, task, **{"train.epochs": 6, "model.dropout": 0.3, **changes})
+    whole, parts = workspace / "whole", workspace / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    uninterrupted = untimed(training.train(params, data, whole))
+
+    first = []
+    for epoch in training.train(params, data, parts):
+        first.append(epoch)
+        if epoch.number == stop_after:
+            break
+    torch.manual_seed(12345)  # what happens between must not matter
+    second = untimed(training.train(params, data, parts))
+
+    assert untimed(first) + second == uninterrupted
+    assert last_state(parts) == last_state(whole)
+    assert flat(History(parts).read()[0]) == flat(History(whole).read()[0])
+    assert flat(training.best_state(parts)["model"]) == flat(training.best_state(whole)["model"])
+    assert list(training.train(params, data, parts)) == []  # complete: nothing more to do
+
+
+def test_early_stopping_stops_after_its_patience_and_stays_stopped(prepared_data, workspace):
+    params, data = prepared_data("diabetes", "regression", **{"train.patience": 2, "train.lr": 0.02})
+    epochs = list(training.train(params, data, workspace))
+    best = min(epochs, key=lambda epoch: epoch.val["loss"])
+    assert epochs[-1].number == best.number + 2 < params.train.epochs
+    assert list(training.train(params, data, workspace)) == []
+
+
+@pytest.mark.parametrize(("monitor", "sign"), [("loss", 1), ("accuracy", -1)])
+def test_the_best_epoch_follows_the_monitors_own_goal(prepared_data, workspace, monitor, sign):
+    params, data = prepared_data("wine", **{"train.monitor": monitor, "train.epochs": 8})
+    epochs = list(training.train(params, data, workspace))
+    best = min(epochs, key=lambda epoch: (sign * epoch.val[monitor], epoch.number))
+    state = training.best_state(workspace)
+    assert (state["epoch"], state["best"]) == (best.number, best.val[monitor])
+    assert state["metrics"][f"val/{monitor}"] == best.val[monitor]
+
+
+def test_an_epoch_is_told_only_once_it_is_on_disk(prepared_data, workspace):
+    params, data = prepared_data("wine", **{"train.epochs": 3, "train.warmup_epochs": 1.0})
+    for epoch in training.train(params, data, workspace):
+        state = checkpoints.read(checkpoints.path_of(workspace, epoch.number))
+        assert state["epoch"] == epoch.number
+        assert History(workspace).read()[0][-1]["val/loss"] == epoch.val["loss"]
+
+
+def test_a_checkpoint_says_what_it_is(prepared_data, workspace):
+    params, data = prepared_data("wine", **{"train.epochs": 3, "train.warmup_epochs": 1.0})
+    epochs = list(training.train(params, data, workspace))
+    state = checkpoints.newest(workspace, print)
+    assert set(state) == {
+        *("epoch", "model", "optimizer", "schedule", "random", "metrics", "params", "data", "best", "best_epoch")
+    }
+    assert state["params"] == params.model_dump(by_alias=True)
+    assert state["data"] == data.schema.digest
+    assert state["metrics"]["train/loss"] == epochs[-1].train["loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.name": "cnn"}, "'cnn' cannot take this data .* use linear, mlp"),
+        ({"train.device": "cuda:99"}, "'cuda:99' is not on this machine. It has: auto, .*cpu"),
+    ],
+)
+def test_params_that_do_not_fit_are_refused_before_anything_is_written(prepared_data, workspace, changes, message):
+    params, data = prepared_data("wine")
+    folder = workspace / "folder"
+    with pytest.raises(InputError, match=message):
+        training.train(changed(params, changes), data, folder)
+    assert not folder.exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_earlier_checkpoints(prepared_data, workspace):
+    changes = {"train.optimizer": "sgd", "train.lr": 30.0, "train.loss": "mse", "train.warmup_epochs": 20.0}
+    params, data = prepared_data("diabetes", "regression", **changes)
+    told = []
+    with pytest.raises(RunError, match="at learning rate"):
+        told.extend(training.train(params, data, workspace))
+    assert len(History(workspace).read()[0]) >= 1
+    assert checkpoints.newest(workspace, print)["epoch"] == History(workspace).read()[0][-1]["epoch"]
+
+
+def test_a_monitor_that_was_never_a_number_has_no_best(workspace):
+    (workspace / "empty").mkdir()
+    with pytest.raises(RunError, match=r"Choose another train.monitor"):
+        training.best_state(workspace / "empty")
+
+
+def test_a_changed_training_gets_a_folder_of_its_own_and_says_what_changed(prepared_data, workspace, capsys):
+    params, data = prepared_data("wine", **{"train.epochs": 3, "train.warmup_epochs": 1.0})
+    with training.workplace(fingerprint.of(params, data.schema)) as folder:
+        list(training.train(params, data, folder))
+    other = changed(params, {"train.lr": 0.5})
+    with training.workplace(fingerprint.of(other, data.schema)) as another:
+        assert another != folder
+    assert "changed since the last training: train.lr: 0.002 → 0.5" in capsys.readouterr().err
+    with training.workplace(fingerprint.of(params, data.schema)) as same:
+        assert same == folder
+        list(training.train(params, data, same))
+    said = capsys.readouterr().err
+    assert "going on after epoch 3 of 3" in said
+    assert "changed" not in said
