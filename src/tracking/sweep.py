@@ -61,6 +61,12 @@ class Sweep:
             self._client.log_batch(child, metrics[start : start + BATCH])
         self._client.set_terminated(child, STATUS[trial.state], now)
 
+    def forget(self, number: int) -> None:
+        """Delete the run of a trial that is trained again: its process died before the study counted it."""
+        wanted = f"tags.study = '{self._study}' and tags.trial = '{number}'"
+        for run in self._client.search_runs([self._experiment_id], wanted):
+            self._client.delete_run(run.info.run_id)
+
     def conclude(self, result: dict[str, Any], words: str) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
         best = result["best"]

@@ -16,6 +16,8 @@ from src.tune import space, study
 
 def search(running: Study, params: Params, data: Data, total: int, sweep: Sweep) -> Iterator[Trial]:
     """Run trials until `total` have finished, over all calls, yielding each that this call runs."""
+    for number in study.requeue(running):
+        sweep.forget(number)
     for _ in range(total - len(study.finished(running))):
         yield run_trial(running, params, data, sweep)
 

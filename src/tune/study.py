@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 import optuna
 from filelock import FileLock, Timeout
@@ -13,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from src import cli, fingerprint, metrics, paths
+from src import cli, files, fingerprint, metrics, paths
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.params import Params
@@ -35,7 +36,7 @@ PRUNERS = {
 def opened(params: Params, schema: Schema) -> Iterator[Study]:
     """The study of these params and data, new or as it was left; its first trial is the current params.
 
-    Trials that were running when a process died are queued again. RunError while another process has the study.
+    RunError while another process has the study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -43,12 +44,18 @@ def opened(params: Params, schema: Schema) -> Iterator[Study]:
             study = _load(params, name(params, schema))
             if not study.trials:
                 _queue_current(study, params)
-            for trial in study.get_trials(states=(TrialState.RUNNING,)):
-                study.tell(trial.number, state=TrialState.FAIL)
-                study.enqueue_trial(trial.params)
             yield study
     except Timeout:
         raise RunError("another process is tuning in this project: wait for it, or end it") from None
+
+
+def requeue(study: Study) -> list[int]:
+    """Queue trials again that were running when their process died; returns the numbers they had."""
+    left = study.get_trials(states=(TrialState.RUNNING,))
+    for trial in left:
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    return [trial.number for trial in left]
 
 
 def name(params: Params, schema: Schema) -> str:
@@ -96,7 +103,19 @@ def _storage(address: str) -> BaseStorage | str:
         return address
     path = paths.root() / address
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        _mend(path)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a last line that a crash has torn: Optuna would write behind it, and could not read the journal again."""
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        cli.say(f"{journal}: the last line was torn by a crash, and is removed")
+        files.write_bytes(journal, whole)
+    json.loads(whole.splitlines()[-1] if whole else b"{}")
 
 
 def _queue_current(study: Study, params: Params) -> None:

@@ -1,0 +1,152 @@
+"""python -m src.tune, run as a user runs it: real studies, a real store, a process that is really killed."""
+
+import re
+import signal
+import time
+
+import pytest
+
+pytestmark = pytest.mark.pipeline
+
+QUICK = {"prepare.source": "wine", "train.epochs": 6, "train.warmup_epochs": 1.0}
+
+
+@pytest.fixture
+def project(new_project):
+    """A clone with prepared data, the test split gone: tuning must do without."""
+    project = new_project()
+    project.set(**QUICK)
+    project.run("dvc", "repro", "--quiet", "prepare")
+    (project.path / "data/prepared/test.safetensors").unlink()
+    return project
+
+
+def tune(project, *options, code=0):
+    return project.run("python", "-m", "src.tune", *options, code=code)
+
+
+def children(project):
+    return [run for run in project.runs() if "mlflow.parentRunId" in run.data.tags]
+
+
+def test_a_study_from_its_first_trial_to_the_applied_values(project):
+    printed = tune(project, "--trials", "5")
+    assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 5
+    assert re.search(r"^trial 0 complete .*lr=0.002 optimizer=adamw", printed, re.MULTILINE)
+    assert "Next: python -m src.tune --apply" in printed
+    assert not (project.path / "data/prepared/test.safetensors").exists()
+
+    trials = children(project)
+    (study,) = [run for run in project.runs() if run.data.tags.get("role") == "study"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
+    assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3", "4"]
+    assert study.info.status == "FINISHED"
+    for run in trials:
+        epochs = len(project.client.get_metric_history(run.info.run_id, "val/loss"))
+        if run.data.tags["state"] == "pruned":
+            assert (run.info.status, run.info.run_name.endswith("-pruned"), epochs < 6) == ("KILLED", True, True)
+        else:
+            assert (run.info.status, epochs) == ("FINISHED", 6)
+    complete = [run for run in trials if run.data.tags["state"] == "complete"]
+    best = min(complete, key=lambda run: run.data.metrics["best_val/loss"])
+    first = next(run for run in trials if run.data.tags["trial"] == "0")
+    assert study.data.metrics["best_val/loss"] == best.data.metrics["best_val/loss"]
+    assert best.data.metrics["best_val/loss"] <= first.data.metrics["best_val/loss"]
+
+    assert "trial 5" not in (again := tune(project, "--trials", "5"))
+    assert not re.findall(r"^trial \d+ (complete|pruned)", again, re.MULTILINE)
+    check_apply(project)
+
+
+def check_apply(project):
+    commented = (project.path / "params.yaml").read_text().replace("\ntune:", "  # how far\n\n# the search\ntune:")
+    (project.path / "params.yaml").write_text(commented)
+    printed = tune(project, "--trials", "7", "--apply")
+    assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 2
+    trials = children(project)
+    best = min(
+        (run for run in trials if run.data.tags["state"] == "complete"),
+        key=lambda run: run.data.metrics["best_val/loss"],
+    )
+    before, after = commented.splitlines(), (project.path / "params.yaml").read_text().splitlines()
+    assert len(before) == len(after)
+    changed = [line.strip() for old, line in zip(before, after, strict=True) if old != line]
+    wanted = {"lr": best.data.params["train.lr"], "optimizer": best.data.params["train.optimizer"]}
+    assert all(line in {f"{key}: {value}" for key, value in wanted.items()} for line in changed)
+    # tuned params are not part of what a study is: after --apply it is still the same one
+    assert not re.findall(r"^trial \d+ (complete|pruned)", tune(project, "--trials", "7"), re.MULTILINE)
+    # and the train stage gets just what the trial got
+    project.run("dvc", "repro", "--quiet", "train")
+    assert project.client.search_runs(
+        [best.info.experiment_id], f"metrics.best_epoch > 0 and params.`train.lr` = '{wanted['lr']}'"
+    )
+    report = min(float(line.split(",")[3]) for line in (project.path / "reports/history.csv").read_text().split()[1:])
+    assert report == best.data.metrics["best_val/loss"]
+
+
+def test_a_killed_search_goes_on_to_the_same_total(project):
+    project.set(**{**QUICK, "train.epochs": 60, "tune.pruner": "none"})
+    project.run("dvc", "repro", "--quiet", "prepare")
+    search = project.start("python", "-m", "src.tune", "--trials", "8")
+    deadline = time.monotonic() + 60
+    while len(children(project)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    search.send_signal(signal.SIGKILL)
+    search.communicate()
+    tune(project, "--trials", "8")
+    trials = children(project)
+    assert len(trials) == 8
+    assert len({run.data.tags["trial"] for run in trials}) == 8
+    assert {run.info.status for run in trials} == {"FINISHED"}
+    assert len({run.data.params["train.lr"] for run in trials}) == 8
+
+
+def test_data_that_is_missing_or_stale_is_prepared_first(new_project):
+    project = new_project()
+    project.set(**QUICK)
+    assert "dvc repro prepare" in tune(project, "--trials", "1")
+    project.set(**{**QUICK, "prepare.source": "breast_cancer", "task": "binary"})
+    assert "dvc repro prepare" in tune(project, "--trials", "1")
+    studies = [run for run in project.runs() if run.data.tags.get("role") == "study"]
+    assert len(studies) == 2  # other data, another study
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tune.space": {}}, "tune.space is empty"),
+        ({"tune.space": {"train.lrr": [0.1]}}, "train.lrr is no model or train param. Did you mean train.lr?"),
+        ({"tune.space": {"train.lr": {"low": -1.0, "high": 1.0}}}, "train.lr = -1.0: must be greater than 0"),
+        ({"tune.space": {"train.lr": {"low": 0.5, "high": 0.1}}}, "low 0.5 must be below high 0.1"),
+        ({"tune.space": {"train.optimizer": ["adm"]}}, "Did you mean adam?"),
+        ({"tune.space": {"train.optimizer": []}}, "train.optimizer has no choices"),
+        ({"tune.space": {"train.optimizer": {"low": 0.1, "high": 1.0}}}, "is no number: give a list of choices"),
+    ],
+)
+def test_a_space_that_cannot_be_is_refused(new_project, values, message):
+    project = new_project(store=False)
+    project.set(**values)
+    printed = tune(project, code=2)
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert "Traceback" not in printed
+    assert not (project.path / "mlflow.db").exists()
+
+
+def test_a_journal_that_is_broken_is_bad_input_and_left_alone(project):
+    journal = project.path / "models/tune.journal"
+    journal.write_text("not a journal\n")
+    printed = tune(project, "--trials", "1", code=2)
+    assert "tune.storage = 'models/tune.journal' cannot be used" in printed
+    assert journal.read_text() == "not a journal\n"
+
+
+def test_a_last_line_that_a_crash_has_torn_is_cut_off(project):
+    tune(project, "--trials", "1")
+    journal = project.path / "models/tune.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    assert "the last line was torn" in tune(project, "--trials", "2")
+    assert journal.read_bytes().startswith(whole)
+    assert len(children(project)) == 2
