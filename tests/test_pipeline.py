@@ -130,8 +130,6 @@ def test_a_csv_file_of_the_users_own(new_project):
     predictions = pd.read_csv(project.path / "reports/tables/predictions.csv")
     actual = wine["price"].iloc[predictions["row"]].to_numpy()
     assert predictions["actual"].to_numpy() == pytest.approx(actual, abs=1e-4)
-        wine["price"].iloc[predictions["row"]].to_numpy(), abs=1e-4
-    )
 
     assert "Running stage" not in project.run("dvc", "repro")
     pd.concat([wine, wine]).to_csv(path, index=False)

@@ -59,10 +59,10 @@ def connect(tracking: Tracking) -> MlflowClient:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(address)
-    client = mlflow.MlflowClient(address)
     try:
         # two processes that make a new SQLite store at once would trip over each other's migrations
         with FileLock(paths.root() / ".mlflow.lock"):
+            client = mlflow.MlflowClient(address)
             client.search_experiments(max_results=1)
     except Exception as error:  # MLflow lets through whatever its database driver raises
         raise InputError(

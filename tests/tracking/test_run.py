@@ -1,0 +1,143 @@
+import json
+import shutil
+from contextlib import nullcontext
+
+import pytest
+
+from src import fingerprint
+from src.errors import InputError
+from src.params import changed
+from src.tracking import artifacts, run, store
+from src.tracking.history import History
+from src.tracking.replica import Replica
+
+
+@pytest.fixture
+def tracked(prepared_data, empty_store, workspace):
+    """(params, data, mark) with an empty MLflow store in the workspace."""
+    params, data = prepared_data("wine")
+    shutil.copy2(empty_store, workspace / "mlflow.db")
+    return params, data, fingerprint.of(params, data.schema)
+
+
+def begin(tracked, workspace):
+    params, data, mark = tracked
+    return run.begin(params, data.schema, mark, workspace / "run.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "FINISHED"),
+        (ValueError, "FAILED"),
+        (InputError, "FAILED"),
+        (KeyboardInterrupt, "KILLED"),
+        (SystemExit, "KILLED"),
+    ],
+)
+def test_the_status_is_what_happened(tracked, workspace, error, status):
+    opened = begin(tracked, workspace)
+    with pytest.raises(error) if error else nullcontext(), opened:
+        assert opened.client.get_run(opened.id).info.status == "RUNNING"
+        if error:
+            raise error("a reason")
+    assert opened.client.get_run(opened.id).info.status == status
+    names = [item.path for item in opened.client.list_artifacts(opened.id)]
+    assert names == (["traceback.txt"] if status == "FAILED" else [])
+
+
+def test_a_run_is_found_again_by_its_note(tracked, workspace):
+    first = begin(tracked, workspace)
+    assert begin(tracked, workspace).id == first.id
+    params, data, mark = tracked
+    other = changed(params, {"tracking.experiment": "other"})
+    assert run.begin(other, data.schema, mark, workspace / "run.json").id != first.id
+    first.client.delete_run(first.id)
+    assert begin(tracked, workspace).id != first.id
+
+
+def test_params_and_numbers_are_logged_once(tracked, workspace):
+    opened = begin(tracked, workspace)
+    for _ in range(2):
+        opened.log_params(tracked[0].flat())
+        opened.log_metrics({"loss": 0.5}, "test/")
+    data = opened.client.get_run(opened.id).data
+    assert data.params["train.optimizer"] == "adamw"
+    assert set(data.params) == set(tracked[0].flat())
+    assert len(opened.client.get_metric_history(opened.id, "test/loss")) == 1
+    opened.log_metrics({"loss": 0.4}, "test/")
+    assert opened.client.get_run(opened.id).data.metrics["test/loss"] == 0.4
+
+
+def test_a_password_in_the_address_is_written_nowhere(tracked, workspace):
+    opened = begin(tracked, workspace)
+    opened.log_params({"tracking.uri": "http://me:secret@host/x"})
+    assert opened.client.get_run(opened.id).data.params["tracking.uri"] == "http://***@host/x"
+    assert "tracking_uri" in json.loads((workspace / "run.json").read_text())
+
+
+def test_a_lost_run_is_opened_anew_once_and_says_where_it_came_from(tracked, workspace, empty_store):
+    lost = begin(tracked, workspace)
+    shutil.copy2(empty_store, workspace / "mlflow.db")
+    first, second = (run.rejoin(tracked[0], workspace / "run.json") for _ in range(2))
+    assert first.id == second.id != lost.id
+    assert first.client.get_run(first.id).data.tags["restored.run_id"] == lost.id
+
+
+def test_the_data_is_an_input_of_the_run(tracked, workspace):
+    opened, schema = begin(tracked, workspace), tracked[1].schema
+    artifacts.log_data(opened, schema)
+    (data,) = opened.client.get_run(opened.id).inputs.dataset_inputs
+    assert (data.dataset.name, schema.digest.startswith(data.dataset.digest)) == ("wine", True)
+    columns = json.loads(data.dataset.schema)["mlflow_colspec"]
+    assert [column["name"] for column in columns] == [column.name for column in schema.columns]
+
+
+def record(epoch):
+    return {"epoch": epoch, "lr": 0.1, "train/loss": 1 / epoch, "val/loss": 2 / epoch}
+
+
+def test_each_epoch_reaches_mlflow_once_and_in_order(tracked, workspace):
+    opened, history = begin(tracked, workspace), History(workspace)
+    for epoch in (1, 2, 3):
+        history.append(record(epoch))
+    Replica(opened.client, opened.id, history).close()  # starts late
+    replica = Replica(opened.client, opened.id, history)
+    for epoch in (4, 5):
+        history.append(record(epoch))
+    replica.close()
+    history.cut(4)  # a crash before the checkpoint of epoch 5: it is trained again
+    replica = Replica(opened.client, opened.id, history)
+    for epoch in (5, 6):
+        history.append(record(epoch))
+    replica.close()
+    for key in ("train/loss", "val/loss", "lr"):
+        found = opened.client.get_metric_history(opened.id, key)
+        assert [(metric.step, metric.value) for metric in found] == [
+            (epoch, record(epoch)[key]) for epoch in range(1, 7)
+        ]
+
+
+def test_more_epochs_than_fit_one_call(tracked, workspace):
+    opened, history = begin(tracked, workspace), History(workspace)
+    text = "".join(json.dumps({**record(epoch), "time": 1.0}) + "\n" for epoch in range(1, 801))
+    history.path.write_text(text)
+    Replica(opened.client, opened.id, history).close()
+    assert len(opened.client.get_metric_history(opened.id, "lr")) == 800
+
+
+def test_experiments_lie_in_the_root_wherever_the_process_runs(tracked, workspace, monkeypatch):
+    elsewhere = workspace / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    client = store.connect(tracked[0].tracking)
+    found = client.get_experiment(store.experiment(client, tracked[0].tracking))
+    assert found.artifact_location == (workspace / "mlartifacts" / "loopline").as_uri()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_deleted_experiment_is_bad_input(tracked):
+    client = store.connect(tracked[0].tracking)
+    client.delete_experiment(store.experiment(client, tracked[0].tracking))
+    with pytest.raises(InputError, match=r"was deleted: set another tracking.experiment, or restore it"):
+        store.experiment(client, tracked[0].tracking)
