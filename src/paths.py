@@ -9,6 +9,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 
+RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 SCHEMA = PREPARED / "schema.json"
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from src import files, paths
+from src import cli, files, paths
 from src.errors import InputError
 
 
@@ -59,6 +59,8 @@ def csv(source: str) -> Raw:
             f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}). "
             "Paths start at the project's root"
         )
+    if not any(path.resolve().is_relative_to(folder / paths.RAW) for folder in (Path.cwd(), paths.root())):
+        cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)

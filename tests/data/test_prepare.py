@@ -290,7 +290,8 @@ def test_the_stage_says_what_it_made(workspace):
     run = run_stage()
     rows = schemas.load().rows
     assert run.returncode == 0
-    assert run.stderr.startswith(f"prepared mine: {rows['train']} train, {rows['val']} val, {rows['test']} test")
+    assert run.stderr.startswith("DVC does not watch mine.csv")
+    assert f"\nprepared mine: {rows['train']} train, {rows['val']} val, {rows['test']} test" in run.stderr
     assert "; 1 dropped (missing target); one input has shape [8]" in run.stderr
     assert math.isclose(rows["train"] / 59, 0.7, abs_tol=0.02)
 
