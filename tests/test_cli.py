@@ -9,7 +9,12 @@ from src import files
 from src.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["src.tune", "src.params_table", "stages.prepare", "stages.train", "stages.validate", "stages.evaluate"]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for folder in ("src", "stages")
+    for path in (ROOT / folder).rglob("*.py")
+    if 'if __name__ == "__main__":' in path.read_text(encoding="utf-8")
+)
 
 
 def python(*words):
@@ -47,6 +52,33 @@ def test_a_bug_of_ours_keeps_its_traceback():
     done = python("-c", "from src import cli; cli.run(lambda: 1 / 0)")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_second_sigterm_does_not_cut_the_closing_short():
+    text = """if True:
+        import signal
+        from src import cli
+        def main():
+            try:
+                print("ready", flush=True)
+                signal.pause()
+            finally:
+                print("closing", flush=True)
+                input()
+                print("closed", flush=True)
+        cli.run(main)
+    """
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, text=True, **pipes)
+    for line in ("ready\n", "closing\n"):
+        assert process.stdout.readline() == line
+        process.terminate()
+    assert process.communicate("\n", timeout=60)[0] == "closed\n"
+    assert process.returncode == 143
+
+
+def test_the_commands_are_found():
+    assert {"src.tune", "src.params_table", "stages.prepare", "stages.train"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

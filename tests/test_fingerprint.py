@@ -1,3 +1,5 @@
+import shutil
+
 from src import fingerprint
 from src.params import changed
 
@@ -38,3 +40,29 @@ def test_it_outlives_the_process(prepared_data, workspace):
     other = fingerprint.of(changed(params, {"seed": 4}), data.schema)
     assert fingerprint.latest(workspace, other) == ["seed: 0 → 4"]
     assert fingerprint.latest(workspace, mark) == []
+
+
+def test_a_changed_line_of_the_code_that_trains_is_named(prepared_data, workspace, monkeypatch):
+    params, data = prepared_data("wine")
+    mark = fingerprint.of(params, data.schema)
+    shutil.copytree(fingerprint.PROJECT / "src", workspace / "src")
+    monkeypatch.setattr(fingerprint, "PROJECT", workspace)
+    assert fingerprint.of(params, data.schema) == mark
+    for name in ("src/loop.py", "src/plots.py"):
+        (workspace / name).write_text((workspace / name).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert fingerprint.of(params, data.schema).differences(mark) == ["code of src/loop.py"]
+
+
+def test_the_closure_follows_every_kind_of_import(workspace, monkeypatch):
+    sources = {
+        "a": "import src.b\nimport os",
+        "b": "def f():\n    from src import c",
+        "c": "from src.d.e import name",
+        "d/e": "from src import a, gone",
+        "unused": "",
+    }
+    for name, text in sources.items():
+        (workspace / f"src/{name}.py").parent.mkdir(parents=True, exist_ok=True)
+        (workspace / f"src/{name}.py").write_text(text)
+    monkeypatch.setattr(fingerprint, "PROJECT", workspace)
+    assert fingerprint.closure(["src/a.py"]) == ["src/a.py", "src/b.py", "src/c.py", "src/d/e.py"]

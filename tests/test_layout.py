@@ -76,6 +76,14 @@ def test_no_arrow_points_back(name):
     assert back == []
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_imports_are_spelled_in_full(name):
+    """What the other tests, and dvc.yaml, know of imports is read from them: a relative one would not be seen."""
+    tree = ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8")))
+    assert [node.lineno for node in tree if isinstance(node, ast.ImportFrom) and node.level] == []
+    assert not name.endswith("__init__.py") or (ROOT / name).stat().st_size == 0  # nor code that nobody names
+
+
 @pytest.mark.parametrize("module", TORCH_ONLY)
 def test_it_needs_nothing_but_torch(module):
     for name in closure([f"src/{module}.py"]):

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from src import cli
+from src.tracking import store
 from src.tracking.history import History, Record
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Replica:
                 self._send()
             except Exception as error:  # whatever the store raises, the history is safe and is sent again
                 if not warned:
-                    cli.say(f"MLflow cannot be reached ({error}); training goes on, metrics are kept and sent later")
+                    reason = store.redact(str(error))
+                    cli.say(f"MLflow cannot be reached ({reason}); training goes on, metrics are kept and sent later")
                 warned = True
 
     def _send(self) -> None:

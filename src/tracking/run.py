@@ -44,13 +44,13 @@ class Run:
             status = "FAILED"
         try:
             if status == "FAILED":
-                self.client.log_text(self.id, "".join(traceback.format_exception(error)), "traceback.txt")
+                self.client.log_text(self.id, text("".join(traceback.format_exception(error))), "traceback.txt")
             self.client.set_terminated(self.id, status)
         except Exception as unreachable:
             if error is None:
                 raise
             # the first error is the one to act on; this one must not take its place
-            cli.say(f"MLflow could not be told that run {self.id} is {status}: {unreachable}")
+            cli.say(f"MLflow could not be told that run {self.id} is {status}: {text(str(unreachable))}")
 
     @contextmanager
     def following(self, folder: Path) -> Iterator[None]:
@@ -62,9 +62,15 @@ class Run:
         monitor.start()
         try:
             yield
-        finally:
+        except BaseException:
             monitor.finish()
-            replica.close()
+            try:
+                replica.close()
+            except Exception as unreachable:  # as above: the first error is the one to act on
+                cli.say(f"MLflow lacks the last epochs, they are sent when training goes on: {text(str(unreachable))}")
+            raise
+        monitor.finish()
+        replica.close()
 
     def log_params(self, values: dict[str, Any]) -> None:
         """Log params that the run does not have yet; MLflow lets none be changed."""
@@ -173,5 +179,5 @@ def _known(client: MlflowClient, note: Path, experiment_id: str) -> str | None:
 
 
 def text(value: Any) -> str:
-    """A param's value as MLflow keeps it; a password in an address must not reach the store."""
+    """A value as MLflow keeps it; a password in an address must not reach the store."""
     return store.redact(value) if isinstance(value, str) else str(value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -36,12 +38,9 @@ def uri(tracking: Tracking) -> str:
     return chosen
 
 
-def redact(address: str) -> str:
-    """The address without user and password: the form that may be shown or written."""
-    parts = urlsplit(address)
-    if "@" not in parts.netloc:
-        return address
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+def redact(text: str) -> str:
+    """An address, or words with addresses in them, without user and password: what may be shown or written."""
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def connect(tracking: Tracking) -> MlflowClient:
@@ -66,7 +65,7 @@ def connect(tracking: Tracking) -> MlflowClient:
             client.search_experiments(max_results=1)
     except Exception as error:  # MLflow lets through whatever its database driver raises
         raise InputError(
-            f"the MLflow store {redact(address)} cannot be used: {str(error).splitlines()[0]}. "
+            f"the MLflow store {redact(address)} cannot be used: {redact(str(error).splitlines()[0])}. "
             "Check tracking.uri or MLFLOW_TRACKING_URI"
         ) from error
     return client
@@ -100,11 +99,14 @@ def _artifacts(experiment_name: str) -> Path:
 
 
 def _knock(address: str) -> None:
+    parts = urlsplit(address)
+    # urllib takes user and password for a part of the host's name; a server answers this without them
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/") + "/health"))
     try:
-        urllib.request.urlopen(address.rstrip("/") + "/health", timeout=PATIENCE).close()
+        urllib.request.urlopen(bare, timeout=PATIENCE).close()
     except urllib.error.HTTPError:
         return  # it answers; what it thinks of us comes later, in words of its own
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise InputError(
             f"the MLflow server {redact(address)} does not answer ({error}). Start it, or set tracking.uri: null"
         ) from None

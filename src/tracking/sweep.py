@@ -45,9 +45,15 @@ class Sweep:
 
     def log(self, trial: Trial) -> None:
         """Write a finished trial as a child run, with its epochs, params and a tag for its state."""
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Metric, Param
 
-        tags = {"mlflow.parentRunId": self.run.id, "study": self._study, "state": trial.state, **self._tags}
+        tags = {
+            "mlflow.parentRunId": self.run.id,
+            "study": self._study,
+            "state": trial.state,
+            "trial": str(trial.number),
+        }
+        tags |= self._tags
         tags |= {key: str(value) for key, value in trial.values.items() if isinstance(value, str)}
         tags |= {"error": trial.error} if trial.error else {}
         name = f"trial-{trial.number:03d}" + ("" if trial.state == "complete" else f"-{trial.state}")
@@ -56,7 +62,7 @@ class Sweep:
         best = [] if trial.best is None else [Metric(f"best_val/{self._monitor}", trial.best, now, 0)]
         metrics = best + [metric for record in trial.records for metric in metrics_of(record)]
         params = [Param(key, text(value)) for key, value in trial.params.items()]
-        self._client.log_batch(child, metrics[:FIRST], params, [RunTag("trial", str(trial.number))])
+        self._client.log_batch(child, metrics[:FIRST], params)
         for start in range(FIRST, len(metrics), BATCH):
             self._client.log_batch(child, metrics[start : start + BATCH])
         self._client.set_terminated(child, STATUS[trial.state], now)

@@ -104,11 +104,11 @@ def _storage(address: str) -> BaseStorage | str:
     path = paths.root() / address
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        _mend(path)
+        mend(path)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
 
 
-def _mend(journal: Path) -> None:
+def mend(journal: Path) -> None:
     """Cut off a last line that a crash has torn: Optuna would write behind it, and could not read the journal again."""
     content = journal.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]

@@ -1,6 +1,9 @@
 import json
 import shutil
+import signal
+import time
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +12,7 @@ from src.errors import InputError
 from src.params import changed
 from src.tracking import artifacts, run, store
 from src.tracking.history import History
-from src.tracking.replica import Replica
+from src.tracking.replica import Replica, metrics_of
 
 
 @pytest.fixture
@@ -84,6 +87,60 @@ def test_a_lost_run_is_opened_anew_once_and_says_where_it_came_from(tracked, wor
     assert first.client.get_run(first.id).data.tags["restored.run_id"] == lost.id
 
 
+def test_the_run_that_failed_keeps_no_password_in_its_traceback(tracked, workspace):
+    opened = begin(tracked, workspace)
+    with pytest.raises(ValueError, match="secret"), opened:
+        raise ValueError("POST http://me:secret@host/api failed")
+    text = Path(opened.client.download_artifacts(opened.id, "traceback.txt")).read_text(encoding="utf-8")
+    assert "ValueError: POST http://***@host/api failed" in text
+    assert "secret" not in text.replace('raise ValueError("POST http://***@host/api failed")', "")
+
+
+def test_a_store_that_is_lost_does_not_hide_how_the_training_ended(tracked, workspace, capsys):
+    opened, history = begin(tracked, workspace), History(workspace)
+    with pytest.raises(KeyboardInterrupt), opened, opened.following(workspace):  # noqa: PT012
+        opened.client.delete_run(opened.id)  # MLflow refuses its metrics from here on
+        history.append(record(1))
+        raise KeyboardInterrupt
+    assert "MLflow lacks the last epochs, they are sent when training goes on" in capsys.readouterr().err
+    opened.client.restore_run(opened.id)
+    with opened, opened.following(workspace):
+        history.append(record(2))
+    assert [metric.step for metric in opened.client.get_metric_history(opened.id, "val/loss")] == [1, 2]
+    assert opened.client.get_run(opened.id).info.status == "FINISHED"
+
+
+def test_while_it_is_followed_the_machines_load_is_kept_too(tracked, workspace):
+    opened, history = begin(tracked, workspace), History(workspace)
+    with opened, opened.following(workspace):
+        history.append(record(1))
+        deadline = time.monotonic() + 30
+        while not any(key.startswith("system/") for key in opened.client.get_run(opened.id).data.metrics):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert "system/cpu_utilization_percentage" in opened.client.get_run(opened.id).data.metrics
+
+
+def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
+    project = new_project()
+    project.set(**{"prepare.source": "wine", "train.epochs": 100_000})
+    project.run("python", "-m", "stages.prepare")
+    stage = project.start("python", "-m", "stages.train")
+    for line in stage.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    stage.send_signal(signal.SIGINT)
+    printed, _ = stage.communicate(timeout=60)
+    assert stage.returncode == 130, printed
+    assert "interrupted. The same command goes on from the last checkpoint" in printed
+    assert "Traceback" not in printed
+    (found,) = project.runs()
+    assert found.info.status == "KILLED"
+    history = next(project.path.glob("models/checkpoints/*/history.jsonl")).read_text(encoding="utf-8")
+    steps = [metric.step for metric in project.client.get_metric_history(found.info.run_id, "val/loss")]
+    assert steps == list(range(1, history.count("\n") + 1))
+
+
 def test_the_data_is_an_input_of_the_run(tracked, workspace):
     opened, schema = begin(tracked, workspace), tracked[1].schema
     artifacts.log_data(opened, schema)
@@ -122,8 +179,14 @@ def test_more_epochs_than_fit_one_call(tracked, workspace):
     opened, history = begin(tracked, workspace), History(workspace)
     text = "".join(json.dumps({**record(epoch), "time": 1.0}) + "\n" for epoch in range(1, 801))
     history.path.write_text(text)
+    # a process that died between two calls has left an epoch half sent: this must not repeat any of it
+    half = [metric for row in history.read()[0] for metric in metrics_of(row)][:1001]
+    for start in range(0, 1001, 1000):
+        opened.client.log_batch(opened.id, half[start : start + 1000])
     Replica(opened.client, opened.id, history).close()
-    assert len(opened.client.get_metric_history(opened.id, "lr")) == 800
+    for key in ("lr", "train/loss", "val/loss"):
+        found = opened.client.get_metric_history(opened.id, key)
+        assert [metric.step for metric in found] == list(range(1, 801)), key
 
 
 def test_experiments_lie_in_the_root_wherever_the_process_runs(tracked, workspace, monkeypatch):

@@ -1,5 +1,9 @@
+import base64
+import http.server
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,16 +34,66 @@ def test_a_folder_is_refused_with_what_to_use(workspace, uri):
     [
         ("http://me:secret@host:5000/a?b", "http://***@host:5000/a?b"),
         ("postgresql://me:s%40t@db/x", "postgresql://***@db/x"),
+        ("http://me:p@ss@host", "http://***@host"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
+        ("POST http://me:secret@host/x failed, ask a@b.org", "POST http://***@host/x failed, ask a@b.org"),
     ],
 )
 def test_passwords_are_not_shown(address, shown):
     assert store.redact(address) == shown
 
 
-def test_a_server_that_is_down_is_bad_input_without_its_password(workspace):
-    with pytest.raises(InputError, match=r"http://\*\*\*@127.0.0.1:9 does not answer") as error:
-        store.connect(Tracking(uri="http://me:secret@127.0.0.1:9"))
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "127.0.0.1", "127.0.0.1:9/prefix", "127.0.0.1:port"])
+def test_a_server_that_is_down_is_bad_input_without_its_password_and_at_once(workspace, host):
+    start = time.monotonic()
+    with pytest.raises(InputError, match=rf"http://\*\*\*@{host} does not answer") as error:
+        store.connect(Tracking(uri=f"http://me:secret@{host}"))
+    assert "secret" not in str(error.value)
+    assert time.monotonic() - start < 5
+
+
+@pytest.fixture
+def server():
+    """A server that is up and keeps what it was asked: (path, user and password)."""
+    asked = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers["Authorization"]))
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if self.path != "/health" and not server.is_fit:
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.is_fit, server.asked = True, asked
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_user_and_password_of_the_address_reach_the_server(workspace, server):
+    store.connect(Tracking(uri=f"http://me:secret@127.0.0.1:{server.server_port}"))
+    paths, logins = zip(*server.asked, strict=True)
+    assert paths == ("/health", "/api/2.0/mlflow/experiments/search")
+    assert logins[-1] == "Basic " + base64.b64encode(b"me:secret").decode()
+
+
+def test_a_server_that_hangs_up_is_bad_input_without_its_password(workspace, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server.is_fit = False
+    with pytest.raises(InputError, match=r"cannot be used: API request to http://\*\*\*@127") as error:
+        store.connect(Tracking(uri=f"http://me:secret@127.0.0.1:{server.server_port}"))
     assert "secret" not in str(error.value)
 
 
