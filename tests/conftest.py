@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from ruamel.yaml import YAML
 from src.params import Params, changed
 
 ROOT = Path(__file__).parents[1]
+
+# a shell that starts its tests in the background has them, and all they start, ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the same examples in every run, and no time limit for one: a busy machine is no failure
 settings.register_profile("loopline", deadline=None, derandomize=True)

@@ -202,9 +202,7 @@ def test_terminated_and_gone_on_with_equals_never_stopped(new_project):
 def test_interrupted_under_dvc(new_project):
     project = new_project()
     project.set(**{"train.epochs": 5000})
-    # a shell that starts its tests in the background has them ignore Ctrl-C
-    heeding = {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    repro = project.start("dvc", "repro", **heeding)
+    repro = project.start("dvc", "repro", start_new_session=True)
     wait_for(lambda: epochs_so_far(project) >= 5)
     os.killpg(repro.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
     printed, _ = repro.communicate(timeout=60)
