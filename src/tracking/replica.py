@@ -42,8 +42,8 @@ class Replica:
                 self._send()
             except Exception as error:  # whatever the store raises, the history is safe and is sent again
                 if not warned:
-                    reason = store.redact(str(error))
-                    cli.say(f"MLflow cannot be reached ({reason}); training goes on, metrics are kept and sent later")
+                    why = store.reason(error)
+                    cli.say(f"MLflow cannot be reached ({why}); training goes on, metrics are kept and sent later")
                 warned = True
 
     def _send(self) -> None:

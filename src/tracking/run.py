@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from src import cli, files, paths
 from src.data.schema import Schema
+from src.errors import InputError
 from src.fingerprint import Fingerprint
 from src.params import Params
 from src.tracking import lineage, store
@@ -26,7 +27,8 @@ SAMPLING = 1.0  # seconds between two readings of CPU, memory, disk, network and
 
 class Run:
     """A run that is RUNNING inside `with` and afterwards FINISHED, FAILED (any exception; its traceback becomes an
-    artifact) or KILLED (SIGTERM, Ctrl-C)."""
+    artifact) or KILLED (SIGTERM, Ctrl-C). A store that fails on the way is an InputError, as one that is down at the
+    start."""
 
     def __init__(self, client: MlflowClient, run_id: str, tracking: Any) -> None:
         self.client, self.id, self._tracking = client, run_id, tracking
@@ -42,15 +44,22 @@ class Run:
             status = "KILLED"
         else:
             status = "FAILED"
+        cause = error
         try:
             if status == "FAILED":
                 self.client.log_text(self.id, text("".join(traceback.format_exception(error))), "traceback.txt")
             self.client.set_terminated(self.id, status)
         except Exception as unreachable:
-            if error is None:
-                raise
             # the first error is the one to act on; this one must not take its place
-            cli.say(f"MLflow could not be told that run {self.id} is {status}: {text(str(unreachable))}")
+            cli.say(f"MLflow could not be told that run {self.id} is {status}: {store.reason(unreachable)}")
+            cause = error or unreachable
+        if cause and store.is_failure(cause):
+            raise InputError(
+                f"the MLflow store {store.redact(store.uri(self._tracking))} failed: {store.reason(cause)}. "
+                "What was trained is safe: when the store is back, the same command goes on"
+            ) from cause
+        if cause and cause is not error:
+            raise cause
 
     @contextmanager
     def following(self, folder: Path) -> Iterator[None]:
@@ -67,7 +76,9 @@ class Run:
             try:
                 replica.close()
             except Exception as unreachable:  # as above: the first error is the one to act on
-                cli.say(f"MLflow lacks the last epochs, they are sent when training goes on: {text(str(unreachable))}")
+                cli.say(
+                    f"MLflow lacks the last epochs, they are sent when training goes on: {store.reason(unreachable)}"
+                )
             raise
         monitor.finish()
         replica.close()

@@ -65,10 +65,27 @@ def connect(tracking: Tracking) -> MlflowClient:
             client.search_experiments(max_results=1)
     except Exception as error:  # MLflow lets through whatever its database driver raises
         raise InputError(
-            f"the MLflow store {redact(address)} cannot be used: {redact(str(error).splitlines()[0])}. "
+            f"the MLflow store {redact(address)} cannot be used: {reason(error).splitlines()[0]}. "
             "Check tracking.uri or MLFLOW_TRACKING_URI"
         ) from error
     return client
+
+
+def reason(error: BaseException) -> str:
+    """Why MLflow failed, without passwords. Below a connection that failed lies the system's own error; MLflow's
+    message repeats every layer above it."""
+    deepest: BaseException = error
+    while inner := deepest.__cause__ or deepest.__context__:
+        deepest = inner
+    return redact(str(deepest if isinstance(deepest, OSError) else error))
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether this is what MLflow raises when its store, or the server before it, cannot do what was asked."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    return isinstance(error, (MlflowException, RequestException))
 
 
 def experiment(client: MlflowClient, tracking: Tracking) -> str:

@@ -110,6 +110,17 @@ def test_a_store_that_is_lost_does_not_hide_how_the_training_ended(tracked, work
     assert opened.client.get_run(opened.id).info.status == "FINISHED"
 
 
+def test_a_store_that_is_lost_at_the_end_is_bad_input(tracked, workspace):
+    opened, history = begin(tracked, workspace), History(workspace)
+    with pytest.raises(InputError, match=r"mlflow.db failed: .* when the store is back, the same command goes on"):  # noqa: PT012, SIM117
+        with opened, opened.following(workspace):
+            opened.client.delete_run(opened.id)
+            history.append(record(1))
+    opened.client.restore_run(opened.id)
+    with pytest.raises(InputError, match=r"mlflow.db failed"), opened:
+        opened.client.delete_run(opened.id)
+
+
 def test_while_it_is_followed_the_machines_load_is_kept_too(tracked, workspace):
     opened, history = begin(tracked, workspace), History(workspace)
     with opened, opened.following(workspace):
