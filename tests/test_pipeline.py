@@ -194,7 +194,8 @@ def test_terminated_and_gone_on_with_equals_never_stopped(new_project):
     for key in ("val/loss", "train/loss", "lr"):
         assert steps(stopped, run.info.run_id, key) == list(range(1, 151))
 
-    whole.run("dvc", "repro", "--quiet")
+    whole.run("python", "-m", "stages.train")
+    whole.run("python", "-m", "stages.evaluate")
     for name in ("models/model.safetensors", "models/model.json", "reports/history.csv", "reports/evaluate.json"):
         assert (stopped.path / name).read_bytes() == (whole.path / name).read_bytes(), name
 
@@ -225,7 +226,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_in_words(new_project):
     assert run.info.status == "FAILED"
     assert "traceback.txt" in {item.path for item in project.client.list_artifacts(run.info.run_id)}
     project.set(**{"prepare.source": "diabetes", "task": "regression", "train.epochs": 3, "train.warmup_epochs": 1})
-    project.run("dvc", "repro")
+    project.run("python", "-m", "stages.train")
     assert [run.info.status for run in project.runs()] == ["FAILED", "FINISHED"]
 
 
