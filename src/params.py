@@ -5,8 +5,6 @@
 """
 
 import ast
-import difflib
-import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,16 +16,11 @@ from src import paths
 from src.errors import InputError
 from src.losses import DEFAULT_LOSS, LOSSES
 from src.metrics import METRICS, of_task
+from src.mistakes import line, nearest, one_of
 from src.optimizers import OPTIMIZERS, SCHEDULES
 
-DEVICES = "auto, cpu, mps, cuda, cuda:N"
-Task = Literal["classification", "binary", "regression", "robust_regression"]
-
-
-def _one_of(names: list[str], value: str) -> str:
-    if value not in names:
-        raise ValueError(f"must be one of {', '.join(names)}{_nearest(value, names)}")
-    return value
+Task = Literal["auto", "classification", "binary", "regression", "robust_regression"]
+Kind = Literal["numeric", "categorical", "boolean", "datetime", "text", "ignore"]
 
 
 def _models() -> list[str]:
@@ -40,12 +33,19 @@ def _models() -> list[str]:
 
 
 def _name(names: list[str]) -> Any:
-    return Annotated[str, AfterValidator(partial(_one_of, names))]
+    return Annotated[str, AfterValidator(partial(one_of, names))]
 
 
 class Section(BaseModel):
     # strict: YAML has types, so "0.1" in quotes or yes for a number is a mistake to report, not to convert
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+# told apart by what is written, so that a mistake in one is not also reported as "not the other"
+KindOrOrder = Annotated[
+    Annotated[Kind, Tag("<kind>")] | Annotated[list[str], Field(min_length=2), Tag("<order>")],
+    Discriminator(lambda value: "<order>" if isinstance(value, list) else "<kind>"),
+]
 
 
 class Fractions(Section):
@@ -55,8 +55,18 @@ class Fractions(Section):
 
 
 class Prepare(Section):
-    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a CSV file")
+    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file with a table")
+    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel"] = Field(
+        "auto", description="of the file; auto: by its name"
+    )
     target: str | None = Field(None, description="the column to predict; bundled sets know theirs")
+    columns: dict[str, KindOrOrder] = Field(
+        default_factory=dict,
+        description="what is not inferred as you want it, name: numeric, categorical, boolean, datetime, text, ignore, "
+        "or the words of an ordered column in their order",
+    )
+    missing: list[str] = Field(default_factory=list, description="words that stand for a missing value, beside NA etc.")
+    infinite: Literal["fail", "missing"] = Field("fail", description="what an infinite number is")
     target_transform: Literal["none", "standardize"] = Field(
         "standardize", description="regression only; reports and predictions are in the target's own unit"
     )
@@ -122,10 +132,9 @@ class Range(Section):
 
 
 Choices = list[bool | int | float | str]
-# told apart by what is written, so that a mistake in one is not also reported as "not the other"
 Allowed = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
-    Discriminator(lambda value: "choices" if isinstance(value, list) else "range"),
+    Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
+    Discriminator(lambda value: "<choices>" if isinstance(value, list) else "<range>"),
 ]
 
 
@@ -142,7 +151,7 @@ class Tune(Section):
 
 class Params(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="splits, first weights, batch order, dropout")
-    task: Task = Field("classification", description="what is learned; decides loss and metrics")
+    task: Task = Field("classification", description="what is learned; decides loss and metrics. auto: by the target")
     prepare: Prepare = Field(default_factory=Prepare)
     model: Model = Field(default_factory=Model)
     train: Train = Field(default_factory=Train)
@@ -184,7 +193,8 @@ def check(values: Any, where: str = "params") -> Params:
     try:
         params = Params.model_validate(_plain(values))
     except ValidationError as error:
-        lines = list(dict.fromkeys(_line(detail) for detail in error.errors()))
+        known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
+        lines = list(dict.fromkeys(line(detail, known, list(Range.model_fields)) for detail in error.errors()))
     else:
         lines = list(_disagreements(params))
         if not lines:
@@ -202,6 +212,11 @@ def changed(params: Params, values: dict[str, Any]) -> Params:
             place = place[section]
         place[name] = value
     return check(nested)
+
+
+def settled(params: Params, task: str) -> Params:
+    """`params` with the task that the prepared data has in place of "auto"; InputError for what does not fit it."""
+    return changed(params, {"task": task}) if params.task == "auto" else params
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -236,31 +251,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _line(detail: Any) -> str:
-    """One pydantic error as one line: key, value, what is allowed."""
-    place = [part for part in detail["loc"] if part not in ("range", "choices")]
-    key = ".".join(map(str, place))
-    if detail["type"] == "extra_forbidden":
-        known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
-        if key.startswith("tune.space."):
-            known = [".".join([*map(str, place[:-1]), name]) for name in Range.model_fields]
-        # the right name in the wrong section is nearer than any other
-        same = next((name for name in known if name.endswith(f".{place[-1]}")), None)
-        return f"{key} is not a known param" + (f". Did you mean {same}?" if same else _nearest(key, known))
-    if detail["type"] == "missing":
-        return f"{key} is missing"
-    wanted = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    wanted = re.sub("valid dictionary.*", "mapping", wanted)
-    if detail["type"] == "string_pattern_mismatch":
-        wanted = f"must be one of {DEVICES}"
-    return f"{key} = {detail['input']!r}: {wanted}"
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f". Did you mean {close[0]}?" if close else ""
-
-
 def _disagreements(params: Params) -> Iterator[str]:
     """What no field can see alone: sums, and names that do not fit the task."""
     fractions = params.prepare.fractions
@@ -274,7 +264,17 @@ def _disagreements(params: Params) -> Iterator[str]:
     tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
     for name in params.tune.space:
         if name not in tunable:
-            yield f"tune.space.{name} is no model or train param{_nearest(name, tunable)}"
+            yield f"tune.space.{name} is no model or train param{nearest(name, tunable)}"
+    if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
+        yield (
+            f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
+        )
+    if params.task != "auto":  # else it is known once the data is prepared
+        yield from _misfits(params)
+
+
+def _misfits(params: Params) -> Iterator[str]:
+    """Names that do not fit the task."""
     metrics = of_task(params.task)
     fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
     if params.loss not in fitting:
@@ -284,7 +284,3 @@ def _disagreements(params: Params) -> Iterator[str]:
     for name in params.validate_.minimum:
         if name not in metrics:
             yield f"validate.minimum.{name} is no metric of {params.task}: use {', '.join(metrics)}"
-    if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
-        yield (
-            f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
-        )

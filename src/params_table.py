@@ -5,7 +5,8 @@ from typing import Any, get_args
 from pydantic import AfterValidator
 
 from src import cli
-from src.params import DEVICES, Params, fields
+from src.mistakes import DEVICES
+from src.params import Params, fields
 
 
 def table() -> str:

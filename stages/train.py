@@ -11,6 +11,7 @@ def main() -> None:
     idle = ", ".join(optimizers.unused(settings.train))
     cli.say(f"{settings.train.optimizer} with {settings.train.schedule} schedule does not use: {idle}")
     data = training.load_data()
+    settings = params.settled(settings, data.schema.task)
     mark = fingerprint.of(settings, data.schema)
     with training.workplace(mark) as folder:
         epochs = training.train(settings, data, folder)

@@ -11,6 +11,7 @@ def main() -> None:
 
     with run.rejoin(settings) as tracked:
         trained = model_file.load()
+        settings = params.settled(settings, trained.schema.task)
         result = evaluation.Result(settings, trained, prepared.load("val", trained.schema))
         files.write_json(paths.REPORTS / "validate.json", result.metrics)
         pictures = plots.write(paths.PICTURES / "validate", result.figures())

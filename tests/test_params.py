@@ -15,7 +15,7 @@ from src.metrics import METRICS, of_task
 from src.params import Params, changed, check, load
 
 ROOT = Path(__file__).parents[1]
-TASKS = get_args(params.Task)
+TASKS = [task for task in get_args(params.Task) if task != "auto"]
 FIELDS = dict(params.fields())
 
 
@@ -96,6 +96,9 @@ def test_a_param_to_tune_that_does_not_exist_is_named_with_the_nearest():
         ("seed", -1, "greater than or equal to 0"),
         ("train.optimizer", 3, "string"),
         ("train.optimizer", None, "string"),
+        ("prepare.columns.a", 1, "categorical"),
+        ("prepare.columns.order", ["low"], "at least 2"),
+        ("prepare.columns.a", "number", "'numeric', 'categorical', 'boolean', 'datetime', 'text' or 'ignore'"),
         ("train.device", "gpu", "auto, cpu, mps, cuda, cuda:N"),
         ("train.device", "cuda:", "auto, cpu, mps, cuda, cuda:N"),
         ("train.betas", [0.9], "at least 2"),
@@ -123,7 +126,7 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value,
 
 @pytest.mark.parametrize("key", FIELDS)
 def test_every_param_refuses_a_value_of_another_kind(key):
-    is_mapping = key in ("validate.minimum", "tune.space")
+    is_mapping = key in ("validate.minimum", "tune.space", "prepare.columns")
     for value in ([{}], 1 + 2j) if is_mapping else ({"a": 1}, 1 + 2j):
         assert mistake(nested(key, value)).startswith(f"{key} = {value!r}: ")
 
@@ -137,7 +140,9 @@ def bounds():
     """(key, value outside, bound) for every bound that a param or the items of a list param have."""
     for key, field in FIELDS.items():
         items = get_args(field.annotation) if getattr(field.annotation, "__origin__", None) is list else ()
-        inner = [constraint for item in items for extra in item.__metadata__ for constraint in extra.metadata]
+        inner = [
+            constraint for item in items for extra in getattr(item, "__metadata__", ()) for constraint in extra.metadata
+        ]
         for constraints, in_list in ((field.metadata, False), (inner, True)):
             for constraint in constraints:
                 for sign, step in (("gt", 0), ("lt", 0), ("ge", -1), ("le", 1)):
@@ -346,3 +351,12 @@ def test_the_command_exits_with_2_and_one_clear_message(workspace):
     assert run.returncode == 2
     assert run.stdout == ""
     assert run.stderr == "error: params.yaml has 1 mistake:\n  train.lr = 'fast': must be a valid number\n"
+
+
+def test_what_fits_an_inferred_task_is_checked_once_it_is_known():
+    waiting = changed(Params(), {"task": "auto", "train.monitor": "r2"})
+    assert params.settled(waiting, "regression").task == "regression"
+    assert params.settled(waiting, "regression").loss == "mse"
+    with pytest.raises(InputError, match=r"train.monitor = 'r2' is no metric of binary"):
+        params.settled(waiting, "binary")
+    assert params.settled(Params(), "binary").task == "classification"

@@ -119,7 +119,7 @@ def test_a_csv_file_of_the_users_own(new_project):
     )
     path = project.path / "data/raw/mine.csv"
     wine.to_csv(path, index=False)
-    own = ("-S", "prepare.source=data/raw/mine.csv", "-S", "prepare.target=price", "-S", "task=regression")
+    own = ("-S", "prepare.source=data/raw/mine.csv", "-S", "prepare.target=price", "-S", "task=auto")
     project.run("dvc", "exp", "run", *own, *SHORT)
     schema = json.loads((project.path / "data/prepared/schema.json").read_text())
     assert [(column["name"], column["indicator"]) for column in schema["columns"]] == [

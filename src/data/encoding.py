@@ -8,18 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from src.data.schema import Categorical, Column, Numeric, Pixels
+from src.data import columns as kinds
+from src.data.schema import Boolean, Categorical, Column, Datetime, Numeric, Ordinal, Pixels, Text
 from src.errors import InputError
 
-MAX_CATEGORIES = 64  # of a column; rarer ones are treated as never seen
+MAX_CATEGORIES = 64  # of a column with an input of their own; the rest share one
+TEXT_WIDTH = 64
 
 
-def fit(frame: pd.DataFrame, pixels: bool) -> list[Column]:
-    """Learn the encoding of every column from the training rows."""
+def fit(frame: pd.DataFrame, pixels: bool, wanted: dict[str, str | list[str]] | None = None) -> list[Column]:
+    """Learn the encoding of every column from the training rows.
+
+    wanted: the kind of each column (a list: the words of an ordinal in their order); those missing are inferred.
+    """
     if pixels:
         values = frame.to_numpy(np.float64)
         return [Pixels(names=list(frame), mean=float(values.mean()), std=_spread(values))]
-    return [_numeric(frame[name]) if is_number(frame[name]) else _categorical(frame[name]) for name in frame]
+    wanted = wanted or {}
+    return [_fit(frame[name], wanted.get(str(name)) or _plain_kind(frame[name])) for name in frame]
 
 
 def encode(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
@@ -40,6 +46,8 @@ def is_number(column: pd.Series) -> bool:
 
 def numbers(column: pd.Series) -> np.ndarray:
     """float64 with NaN for missing; InputError names the first value that is no number, or that float32 cannot hold."""
+    if kinds.is_text(column):
+        column = kinds.blank_to_missing(column)
     converted = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     wrong = np.isnan(converted) & ~column.isna().to_numpy() | (np.abs(converted) > np.finfo(np.float32).max)
     if wrong.any():
@@ -50,22 +58,114 @@ def numbers(column: pd.Series) -> np.ndarray:
     return converted
 
 
-def _numeric(column: pd.Series) -> Numeric:
-    values = numbers(column)
-    known = values[~np.isnan(values)]
-    return Numeric(
+def booleans(column: pd.Series) -> np.ndarray:
+    """1, 0 or NaN, float64."""
+    words = column.astype(str).str.strip().str.lower()
+    yes, no = (words.isin([pair[place] for pair in kinds.SPELLINGS]) for place in (0, 1))
+    if is_number(column):  # true and false of a column with gaps come as 1.0 and 0.0
+        yes, no = column == 1, column == 0
+    known = column.notna()
+    return np.where(yes & known, 1.0, np.where(no & known, 0.0, np.nan))
+
+
+def places(column: pd.Series, order: list[str]) -> np.ndarray:
+    """The place of each word in `order`, NaN for one that is not in it, float64."""
+    found = pd.Index(order).get_indexer(pd.Index(_words(column))).astype(np.float64)
+    return np.where(found < 0, np.nan, found)
+
+
+def dates(column: pd.Series, layout: str | None) -> np.ndarray:
+    """float64 [rows, 5]: days since 1970, year, month, weekday, hour; NaN for what is no date."""
+    if kinds.is_text(column):
+        column = column.str.strip()
+    moments = pd.to_datetime(column, format=layout, errors="coerce", utc=True).dt.tz_localize(None)
+    days = (moments - pd.Timestamp(0)) / pd.Timedelta(days=1)
+    parts = [days, moments.dt.year, moments.dt.month, moments.dt.day_of_week, moments.dt.hour]
+    return np.column_stack([part.to_numpy(np.float64, na_value=np.nan) for part in parts])
+
+
+def hashed(column: pd.Series, width: int) -> np.ndarray:
+    """float32 [rows, width]: hashed counts of words, each row of length 1 (or 0)."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    texts = column.fillna("").astype(str)
+    return HashingVectorizer(n_features=width).transform(texts).toarray().astype(np.float32)
+
+
+def _plain_kind(column: pd.Series) -> str:
+    if is_number(column):
+        return "numeric"
+    return "datetime" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
+
+
+def _fit(column: pd.Series, kind: str | list[str]) -> Column:
+    name = str(column.name)
+    if isinstance(kind, list):
+        values = places(column, kind)
+        strange = column[np.isnan(values) & column.notna().to_numpy()]
+        if len(strange):
+            raise InputError(
+                f"column '{name}', row {strange.index[0] + 1}: '{strange.iloc[0]}' is not in prepare.columns.{name}: "
+                f"{', '.join(kind)}"
+            )
+        return Ordinal(name=name, order=kind, **_moments(values))
+    if kind == "numeric":
+        return Numeric(name=name, **_moments(numbers(column)))
+    if kind == "boolean":
+        return Boolean(name=name, **_moments(booleans(column)))
+    if kind == "datetime":
+        return _fit_dates(column)
+    if kind == "text":
+        return Text(name=name, width=TEXT_WIDTH)
+    return _categorical(column)
+
+
+def _fit_dates(column: pd.Series) -> Datetime:
+    layout = None
+    known = column.dropna()
+    if kinds.is_text(column) and len(known):
+        layout = kinds.date_format(known.str.strip())
+        if layout is None:
+            raise InputError(
+                f"column '{column.name}' holds no dates of one format, such as 2026-01-31: its first value is "
+                f"'{known.iloc[0]}'. Set prepare.columns.{column.name} to categorical, text or ignore"
+            )
+    moments = [_moments(part) for part in dates(column, layout).T]
+    return Datetime(
         name=str(column.name),
-        mean=float(known.mean()) if len(known) else 0.0,
-        std=_spread(known) if len(known) else 1.0,
-        indicator=len(known) < len(values),
+        format=layout,
+        mean=[moment["mean"] for moment in moments],
+        std=[moment["std"] for moment in moments],
+        indicator=moments[0]["indicator"],
     )
 
 
+def _moments(values: np.ndarray) -> dict[str, float | bool]:
+    """Mean and deviation of the known values [rows], and whether any is missing."""
+    known = values[~np.isnan(values)]
+    return {
+        "mean": float(known.mean()) if len(known) else 0.0,
+        "std": _spread(known) if len(known) else 1.0,
+        "indicator": len(known) < len(values),
+    }
+
+
 def _categorical(column: pd.Series) -> Categorical:
-    counts = column.dropna().astype(str).value_counts()
+    counts = _words(column.dropna()).value_counts()
     # by count, then by name: value_counts alone leaves ties in the order of the rows
     frequent = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
-    return Categorical(name=str(column.name), categories=sorted(frequent), indicator=bool(column.isna().any()))
+    return Categorical(
+        name=str(column.name),
+        categories=sorted(frequent),
+        other=len(counts) > len(frequent),
+        indicator=bool(column.isna().any()),
+    )
+
+
+def _words(column: pd.Series) -> pd.Series:
+    words = column.astype(str).str.strip()
+    # whole numbers with a gap among them come as 1.0 and are the same category as 1
+    return words.str.removesuffix(".0") if pd.api.types.is_float_dtype(column.dtype) else words
 
 
 def _spread(values: np.ndarray) -> float:
@@ -78,10 +178,28 @@ def _encode(frame: pd.DataFrame, column: Column) -> np.ndarray:
         values = np.column_stack([numbers(frame[name]) for name in column.names])
         return np.nan_to_num((values - column.mean) / column.std)
     raw = frame[column.name]
-    missing = raw.isna().to_numpy()
-    if isinstance(column, Numeric):
-        inputs = np.nan_to_num((numbers(raw) - column.mean) / column.std)[:, None]
+    if isinstance(column, Text):
+        return hashed(raw, column.width)
+    if isinstance(column, Categorical):
+        missing = raw.isna().to_numpy()
+        place = pd.Index(column.categories).get_indexer(pd.Index(_words(raw)))
+        place[place < 0] = len(column.categories)  # the last input: all others
+        inputs = np.zeros((len(raw), len(column.categories) + 1), np.float32)
+        inputs[~missing, place[~missing]] = 1
+        inputs = inputs[:, : len(column.categories) + column.other]
     else:
-        inputs = raw.astype(str).to_numpy()[:, None] == np.array(column.categories, dtype=object)
-        inputs &= ~missing[:, None]
+        values = _values(raw, column)
+        missing = np.isnan(values[:, 0])
+        inputs = np.nan_to_num((values - column.mean) / column.std)
     return np.column_stack([inputs, missing]) if column.indicator else inputs
+
+
+def _values(raw: pd.Series, column: Numeric | Boolean | Ordinal | Datetime) -> np.ndarray:
+    """float64 [rows, numbers a row], NaN for missing."""
+    if isinstance(column, Datetime):
+        return dates(raw, column.format)
+    if isinstance(column, Boolean):
+        return booleans(raw)[:, None]
+    if isinstance(column, Ordinal):
+        return places(raw, column.order)[:, None]
+    return numbers(raw)[:, None]

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src import files, paths
+from src import cli, paths
+from src.data import columns as kinds
 from src.data import encoding, prepared, sources, split, target
 from src.data import schema as schemas
 from src.data.schema import SPLITS, Schema, Target
@@ -18,30 +19,22 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
 
     Everything is checked and encoded before the first file is written. InputError for any fault of the data.
     """
-    raw = sources.read(params.prepare.source, params.prepare.target)
-    frame = raw.frame.dropna(subset=[raw.target])  # the index stays: the numbers of the source's rows
+    settings = params.prepare
+    raw = sources.read(settings.source, settings.target, settings.format, settings.missing)
+    frame = raw.frame
+    if settings.infinite == "missing":
+        frame = frame.replace([np.inf, -np.inf], np.nan)
+    frame = frame.dropna(subset=[raw.target])  # the index stays: the numbers of the source's rows
     dropped = {"missing target": len(raw.frame) - len(frame)}
     if frame.empty:
         raise InputError(f"prepare.target '{raw.target}' is missing in every row of {params.prepare.source}")
     wanted, features = frame[raw.target], frame.drop(columns=[raw.target])
-    _refuse_empty_columns(features)
 
-    fractions = params.prepare.fractions
-    divide = (len(frame), (fractions.train, fractions.val, fractions.test), params.seed)
-    if params.task in ("classification", "binary"):
-        classes = target.classes_of(wanted, params.task)
-        numbers = target.class_numbers(wanted, classes)
-        target.check_strata(wanted, numbers, classes)
-        parts = split.split(*divide, strata=numbers)
-        goal = Target(name=str(raw.target), classes=classes)
-        targets = numbers if params.task == "classification" else numbers.astype(np.float32)
-    else:
-        values = target.regression_values(wanted)
-        parts = split.split(*divide, strata=None)
-        goal = target.fit_regression(wanted, parts[0], params.prepare.target_transform)
-        targets = ((values - goal.offset) / goal.scale).astype(np.float32)
-
-    columns = encoding.fit(features.iloc[parts[0]], pixels=raw.shape is not None)
+    task = _task(params, wanted)
+    goal, targets, parts = _targets(params, task, wanted)
+    described, ignored = _kinds(features, params, pixels=raw.shape is not None)
+    features = features.drop(columns=list(ignored))
+    columns = encoding.fit(features.iloc[parts[0]], raw.shape is not None, described)
     splits = {
         name: {
             "inputs": _shaped(encoding.encode(features.iloc[part], columns), raw.shape),
@@ -50,16 +43,19 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
         }
         for name, part in zip(SPLITS, parts, strict=True)
     }
+    for note in [*raw.notes, *(f"column '{name}' is not used: {reason}" for name, reason in ignored.items())]:
+        cli.say(note)
     return prepared.write(
         folder,
         splits,
         source=params.prepare.source,
         source_sha256=raw.sha256,
-        task=params.task,
+        task=task,
         target=goal,
         columns=columns,
+        ignored=ignored,
         shape=splits["train"]["inputs"].shape[1:],
-        outputs=len(goal.classes) if params.task == "classification" and goal.classes else 1,
+        outputs=len(goal.classes) if task == "classification" and goal.classes else 1,
         dropped=dropped,
         made_with=prepared.terms(params),
     )
@@ -72,15 +68,48 @@ def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
         return False
     schema = schemas.load(path)
     source = sources.find(params.prepare.source)
-    unchanged = source is None or files.sha256(source) == schema.source_sha256
+    unchanged = source is None or sources.digest(source) == schema.source_sha256
     return unchanged and schema.made_with == prepared.terms(params)
+
+
+def _task(params: Params, wanted: pd.Series) -> str:
+    if params.task != "auto":
+        return params.task
+    task = target.infer_task(wanted)
+    cli.say(f"task: {task}, by the target '{wanted.name}'")
+    return task
+
+
+def _targets(params: Params, task: str, wanted: pd.Series) -> tuple[Target, np.ndarray, list[np.ndarray]]:
+    """What the target is, its numbers [rows], and the places of the rows of train, val and test."""
+    fractions = params.prepare.fractions
+    divide = (len(wanted), (fractions.train, fractions.val, fractions.test), params.seed)
+    if task in ("classification", "binary"):
+        classes = target.classes_of(wanted, task)
+        numbers = target.class_numbers(wanted, classes)
+        target.check_strata(wanted, numbers, classes)
+        goal = Target(name=str(wanted.name), classes=classes)
+        parts = split.split(*divide, strata=numbers)
+        return goal, numbers if task == "classification" else numbers.astype(np.float32), parts
+    values = target.regression_values(wanted)
+    parts = split.split(*divide, strata=None)
+    goal = target.fit_regression(wanted, parts[0], params.prepare.target_transform)
+    return goal, ((values - goal.offset) / goal.scale).astype(np.float32), parts
 
 
 def _shaped(inputs: np.ndarray, shape: tuple[int, int, int] | None) -> np.ndarray:
     return inputs if shape is None else inputs.reshape(len(inputs), *shape)
 
 
-def _refuse_empty_columns(features: pd.DataFrame) -> None:
-    empty = [str(name) for name in features if features[name].isna().all()]
-    if empty:
-        raise InputError(f"column {empty[0]!r} is missing in every row: delete it from the file")
+def _kinds(features: pd.DataFrame, params: Params, pixels: bool) -> tuple[dict[str, str | list[str]], dict[str, str]]:
+    """How each column is encoded, and which are not used, with the reason. InputError when none is left."""
+    if pixels:
+        return {}, {}
+    wanted = params.prepare.columns
+    described = kinds.describe(features, wanted)
+    ignored = {name: reason for name, (kind, reason) in described.items() if kind == "ignore"}
+    if len(ignored) == len(described):
+        listed = "; ".join(f"{name}: {reason}" for name, reason in ignored.items())
+        raise InputError(f"{params.prepare.source} has no column to predict from ({listed[:500]})")
+    used = {name: wanted.get(name, kind) for name, (kind, _) in described.items() if name not in ignored}
+    return used, ignored

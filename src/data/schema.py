@@ -29,16 +29,58 @@ class Numeric(Record):
     indicator: bool
 
 
-class Categorical(Record):
-    """A column of categories: one input for each that the training rows hold; one never seen sets none of them.
+class Boolean(Record):
+    """A column of yes and no, in any of the usual spellings: 1 or 0, then as a number; other words are missing."""
 
-    `indicator` as for numbers.
+    kind: Literal["boolean"] = "boolean"
+    name: str
+    mean: float
+    std: float
+    indicator: bool
+
+
+class Ordinal(Record):
+    """A column of words that have an order: the place in `order`, then as a number; other words are missing."""
+
+    kind: Literal["ordinal"] = "ordinal"
+    name: str
+    order: list[str]
+    mean: float
+    std: float
+    indicator: bool
+
+
+class Datetime(Record):
+    """A column of dates: five numbers, each scaled by its own mean and std: days since 1970, year, month (1 to 12),
+    weekday (0: Monday), hour of the day. `format` is that of strptime where the source holds words, else None."""
+
+    kind: Literal["datetime"] = "datetime"
+    name: str
+    format: str | None
+    mean: list[float]
+    std: list[float]
+    indicator: bool
+
+
+class Categorical(Record):
+    """A column of categories: one input for each that is frequent in the training rows, and with `other` one that all
+    the rest share, those never seen among them; without it one never seen sets no input. `indicator` as for numbers.
     """
 
     kind: Literal["categorical"] = "categorical"
     name: str
     categories: list[str]
+    other: bool = False
     indicator: bool
+
+
+class Text(Record):
+    """A column of free text: how often words that hash to each of `width` inputs occur (the hashing trick, Weinberger
+    et al. 2009), scaled to length 1. A missing text is all zeros."""
+
+    kind: Literal["text"] = "text"
+    name: str
+    width: int
 
 
 class Pixels(Record):
@@ -50,7 +92,7 @@ class Pixels(Record):
     std: float
 
 
-Column = Annotated[Numeric | Categorical | Pixels, Field(discriminator="kind")]
+Column = Annotated[Numeric | Boolean | Ordinal | Datetime | Categorical | Text | Pixels, Field(discriminator="kind")]
 
 
 class Target(Record):
@@ -71,6 +113,7 @@ class Schema(Record):
     task: str
     target: Target
     columns: list[Column]
+    ignored: dict[str, str] = {}  # columns that are not used, and why
     shape: tuple[int, ...]
     outputs: int
     rows: dict[SplitName, int]

@@ -7,6 +7,18 @@ from src.data import encoding
 from src.data.schema import Target
 from src.errors import InputError
 
+FEW = 10  # distinct whole numbers: up to these, each in at least three rows, are classes
+
+
+def infer_task(column: pd.Series) -> str:
+    """What task: auto stands for: words, and few different whole numbers, are classes; other numbers a regression."""
+    counts = column.value_counts()
+    if encoding.is_number(column) and not pd.api.types.is_bool_dtype(column.dtype):
+        values = encoding.numbers(column)
+        if len(counts) > FEW or counts.min() < 3 or (values != np.floor(values)).any():
+            return "regression"
+    return "binary" if len(counts) == 2 else "classification"
+
 
 def classes_of(column: pd.Series, task: str) -> list[str | int]:
     """The distinct values of a classification or binary target, sorted; whole numbers stay numbers."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from src import checkpoints, paths, plots
-from src.data.schema import Categorical, Pixels, Schema
+from src.data.schema import Numeric, Pixels, Schema
 from src.params import Params
 from src.tracking.history import History
 from src.tracking.run import Run
@@ -27,9 +27,7 @@ def log_data(run: Run, schema: Schema) -> None:
         digest=schema.digest[:36],  # MLflow's limit
         source_type="local",
         source=json.dumps({"uri": schema.source, "sha256": schema.source_sha256}),
-        schema=json.dumps(
-            {"mlflow_colspec": [{"type": spec.type.name, "name": spec.name} for spec in _columns(schema)]}
-        ),
+        schema=json.dumps({"mlflow_colspec": [spec.to_dict() for spec in _columns(schema)]}),
         profile=json.dumps({"rows": schema.rows, "dropped": schema.dropped, "outputs": schema.outputs}),
     )
     run.client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
@@ -97,10 +95,12 @@ def describe(run: Run, schema: Schema, params: dict[str, Any], report: dict[str,
 
 def _columns(schema: Schema) -> list[Any]:
     from mlflow.types import ColSpec
+    from mlflow.types.schema import AnyType
 
     specs = []
     for column in schema.columns:
         names = column.names if isinstance(column, Pixels) else [column.name]
-        kind = "string" if isinstance(column, Categorical) else "double"
+        # words, dates, yes and no come in many types, and the encoding takes them all
+        kind = "double" if isinstance(column, Numeric | Pixels) else AnyType()
         specs += [ColSpec(kind, name, required=False) for name in names]
     return specs

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data import encoding
-from src.data.schema import Categorical, Numeric, Pixels
+from src.data.schema import Boolean, Categorical, Numeric, Pixels
 from src.errors import InputError
 
 
@@ -72,11 +72,15 @@ def test_a_missing_category_sets_the_indicator_alone():
     assert encoded([None, "nan", "red", "green"], columns).tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
-def test_rare_categories_are_as_if_never_seen():
+def test_rare_categories_share_one_input_with_those_never_seen():
     names = [f"n{number:03}" for number in range(encoding.MAX_CATEGORIES + 10)]
     columns = fitted([*names, *names[-20:]])  # the last twenty are the frequent ones
     assert columns[0].categories == sorted(names[: encoding.MAX_CATEGORIES - 20] + names[-20:])
-    assert encoded(names, columns).sum() == encoding.MAX_CATEGORIES
+    assert columns[0].other
+    given = encoded([*names, "new", None], columns)
+    assert given[:-2].sum(1).tolist() == [1] * len(names)
+    assert given[:-2, -1].sum() == 10
+    assert (given[-2, -1], given[-2].sum(), given[-1].sum()) == (1, 1, 0)
     assert fitted([*names, *names[-20:]][::-1]) == columns
 
 
@@ -151,3 +155,59 @@ def test_missing_columns_are_refused():
         encoding.encode(pd.DataFrame({"a": [1.0], "d": [1.0]}), columns)
     with pytest.raises(InputError, match=r"^the rows lack column 'a' and 1 more$"):
         encoding.encode(pd.DataFrame({"d": [1.0]}), columns)
+
+
+def fit_as(values, kind):
+    return encoding.fit(pd.DataFrame({"c": values}), pixels=False, wanted={"c": kind})
+
+
+def test_yes_and_no_are_one_input_in_any_spelling():
+    for values in ([True, False, None], ["yes", "No", None], [" T", "f", None], [1.0, 0.0, np.nan]):
+        columns = fit_as(values, "boolean")
+        assert columns == [Boolean(name="c", mean=0.5, std=0.5, indicator=True)]
+        assert encoded(values, columns).tolist() == [[1, 0], [-1, 0], [0, 1]]
+    assert encoded(["perhaps"], columns).tolist() == [[0, 1]]
+
+
+def test_ordered_words_are_their_places():
+    columns = fit_as(["low", "high", " mid", None], ["low", "mid", "high"])
+    assert columns[0].mean == 1
+    assert encoded(["low", "mid", "high", "top"], columns)[:, 0] == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, 0])
+    with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is not in prepare.columns.c: low, high"):
+        fit_as(["low", "top"], ["low", "high"])
+
+
+@pytest.mark.parametrize("as_words", [True, False])
+def test_dates_become_five_numbers(as_words):
+    words = ["2021-03-01 06:00", "2020-02-29 18:00", None]
+    columns = fit_as(words if as_words else pd.to_datetime(words), "datetime")
+    assert columns[0].format == ("%Y-%m-%d %H:%M" if as_words else None)
+    values = encoding.dates(pd.Series(words), "%Y-%m-%d %H:%M")
+    assert values[0].tolist() == [18687.25, 2021, 3, 0, 6]
+    assert values[1].tolist() == [18321.75, 2020, 2, 5, 18]
+    found = encoded(words if as_words else pd.to_datetime(words), columns)
+    assert found.tolist() == [[1, 1, 1, -1, -1, 0], [-1, -1, -1, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+
+
+def test_words_that_are_no_dates_of_one_format_are_refused_as_dates():
+    with pytest.raises(InputError, match=r"column 'c' holds no dates of one format.* its first value is 'spring'"):
+        fit_as(["spring", "2020-01-01"], "datetime")
+
+
+def test_texts_that_share_words_are_near_each_other():
+    columns = fit_as(["a quick brown fox", None], "text")
+    found = encoded(["the quick brown fox", "quick brown foxes", "lorem ipsum dolor", None], columns)
+    assert found.shape == (4, encoding.TEXT_WIDTH)
+    assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1, 1, 0])
+    assert found[0] @ found[1] > 0.5 > abs(found[0] @ found[2])
+
+
+def test_numbers_may_be_categories_and_words_for_missing_may_be_among_numbers():
+    columns = fit_as([10115, 80331, 10115], "categorical")
+    assert columns[0].categories == ["10115", "80331"]
+    assert encoded([80331, 99999], columns).tolist() == [[0, 1], [0, 0]]
+    assert encoded([80331, None], columns).tolist() == [[0, 1], [0, 0]]
+    assert fit_as([10115, None, 80331], "categorical")[0].categories == columns[0].categories
+    columns = fit_as(["1", "?", "3"], "numeric")
+    assert columns == [Numeric(name="c", mean=2, std=1, indicator=True)]
+    assert encoded(["?", "3"], columns).tolist() == [[0, 1], [1, 0]]

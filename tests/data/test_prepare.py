@@ -95,13 +95,13 @@ def test_a_bundled_set_fits_its_task(prepared_data, source, task):
         ("a,y\n" + "1,x\n2,y\n" * 3 + "3,z\n", "classification", r"class 'z' has 1 row; train, val and test need one"),
         ("a,y\n1,2\n3,4\n", "regression", r"2 rows cannot be divided"),
         ("a,y\n1,\n3,\n", "regression", r"prepare.target 'y' is missing in every row of mine.csv"),
-        ("a,b,y\n" + "1,,x\n2,,y\n" * 3, "classification", r"column 'b' is missing in every row: delete it"),
+        ("a,b,y\n" + "1,,x\n2,,y\n" * 3, "classification", r"column 'b' is missing in every row: delete it, or"),
         ("a,y\n1,\n" + "1,2\n5,3\n" * 3 + "inf,3\n", "regression", r"column 'a', row 8: 'inf' is not a finite number"),
         ("a,y\n1,2\n5,inf\n3,4\n", "regression", r"column 'y', row 2: 'inf' is not a finite number"),
         ("a,y\n", "regression", r"'mine.csv' has no rows"),
         ("", "regression", r"mine.csv is empty"),
         ("a,y\n1,2\n1,2,3\n", "regression", r"mine.csv is not a well-formed CSV file"),
-        ("a,y\n1,é\n".encode("latin-1"), "classification", r"mine.csv is not UTF-8"),
+        ("a,y\n1,2\n3".encode("utf-16")[:-1], "classification", r"mine.csv is not utf-16 throughout"),
         ("y\n1\n2\n3\n", "regression", r"mine.csv has no column but the target 'y'"),
         ("a,yy\n1,2\n", "regression", r"'y' is no column of mine.csv. Did you mean yy\?"),
     ],
@@ -198,7 +198,7 @@ def test_regression_targets_lead_back_to_their_own_unit(workspace, source, task,
 def test_the_schema_file_alone_encodes_raw_rows(workspace, source):
     mixed().to_csv("mine.csv", index=False)
     prepare(settings(source, "y" if source == "mine.csv" else None))
-    frame = sources.csv("mine.csv").frame if source == "mine.csv" else SOURCES[source]().frame
+    frame = sources.table("mine.csv").frame if source == "mine.csv" else SOURCES[source]().frame
     schema, splits = load_all()
     for split in splits.values():
         inputs = encoding.encode(frame.iloc[split.rows.tolist()], schema.columns).reshape(-1, *schema.shape)
@@ -254,7 +254,8 @@ def test_a_feature_may_have_any_name(workspace, name):
 
 def test_a_pixel_as_target_makes_the_digits_a_table(workspace):
     schema = prepare(settings("digits", "pixel_3_3", "regression"))
-    assert schema.shape == (64,)
+    assert schema.shape == (61,)
+    assert schema.ignored == dict.fromkeys(("pixel_0_0", "pixel_4_0", "pixel_4_7"), "one value only")
     assert not any(isinstance(column, Pixels) for column in schema.columns)
 
 
@@ -303,3 +304,66 @@ def test_the_stage_exits_with_2_and_no_traceback(workspace):
     assert run.stderr.startswith("error: prepare.source = 'yours.csv' is neither a file nor a bundled set")
     assert "Traceback" not in run.stderr
     assert [path.name for path in workspace.iterdir()] == ["params.yaml"]
+
+
+def test_columns_of_every_kind_are_prepared_and_what_is_not_used_is_told(workspace, capsys):
+    frame = mixed(90)
+    frame["id"] = range(90)
+    frame["member"] = ["yes", "no", None] * 30
+    frame["day"] = pd.date_range("2020-01-01", periods=90).strftime("%d.%m.%Y")
+    frame["zip"] = [10115, 80331, 20095] * 30
+    frame["grade"] = ["low", "high", "mid"] * 30
+    frame["same"] = 1
+    frame["note"] = [f"number {index} of them" for index in range(90)]
+    frame.to_csv("mine.csv", index=False)
+    wanted = {"zip": "categorical", "grade": ["low", "mid", "high"], "note": "text", "price": "ignore"}
+    schema = prepare(settings(task="auto", **{"prepare.columns": wanted}))
+    assert schema.task == "binary"
+    kinds = {column.name: column.kind for column in schema.columns}
+    assert kinds == {
+        "size": "numeric",
+        "colour": "categorical",
+        "age": "numeric",
+        "member": "boolean",
+        "day": "datetime",
+        "zip": "categorical",
+        "grade": "ordinal",
+        "note": "text",
+    }
+    assert schema.ignored == {"price": "prepare.columns says so", "id": "an id", "same": "one value only"}
+    _, splits = load_all()
+    assert all(split.inputs.isfinite().all() for split in splits.values())
+    told = capsys.readouterr().err
+    assert "task: binary, by the target 'y'" in told
+    assert "column 'same' is not used: one value only" in told
+
+
+def test_a_table_of_ids_alone_is_refused(workspace):
+    write("id,y\n" + "".join(f"{row},{row % 2}\n" for row in range(40)))
+    with pytest.raises(InputError, match=r"mine.csv has no column to predict from \(id: an id\)"):
+        prepare(settings())
+
+
+def test_infinite_numbers_may_be_missing_ones(workspace):
+    write("a,y\n" + "1,2\n5,3\n-inf,4\n" * 5)
+    with pytest.raises(InputError, match="is not a finite number"):
+        prepare(settings(task="regression"))
+    schema = prepare(settings(task="regression", **{"prepare.infinite": "missing"}))
+    assert schema.columns[0].indicator
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        (["a", "b", "c"] * 10, "classification"),
+        (["a", "b"] * 10, "binary"),
+        ([0, 1] * 10, "binary"),
+        ([1, 2, 3] * 10, "classification"),
+        ([0.5, 1.0] * 10, "regression"),
+        (list(range(30)), "regression"),
+        ([1, 2] * 10 + [3], "regression"),
+    ],
+)
+def test_the_task_is_inferred_from_the_target(workspace, values, task):
+    pd.DataFrame({"a": np.linspace(0, 1, len(values)), "y": values}).to_csv("mine.csv", index=False)
+    assert prepare(settings(task="auto")).task == task

@@ -20,13 +20,24 @@ TABLE = pd.DataFrame(
     {
         "size": [float(number) for number in range(40)] + [None] * 5,
         "colour": ["red", "blue", None] * 15,
+        "day": [f"2026-01-{number % 28 + 1:02}" for number in range(45)],
+        "sold": ["yes", "no", "yes"] * 15,
+        "zip": [10115, 80331, 20095] * 15,
         "kind": (["low"] * 20 + ["high"] * 20 + ["odd"] * 5),
     }
 )
 # columns in another order, one too many, gaps, and a category that training never saw
 ROWS = pd.DataFrame(
-    {"extra": ["x"] * 4, "colour": ["red", "green", None, "blue"], "size": [3.0, None, 39.0, -1e6]}, dtype=object
-).astype({"size": float})
+    {
+        "extra": ["x"] * 4,
+        "colour": ["red", "green", None, "blue"],
+        "zip": [10115, 80331, 99999, None],
+        "sold": ["YES", "no", None, "perhaps"],
+        "day": ["2026-01-05", "2027-12-31", None, "soon"],
+        "size": [3.0, None, 39.0, -1e6],
+    },
+    dtype=object,
+).astype({"size": float, "zip": float})
 
 SERVE = """if True:
     import sys
