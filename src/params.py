@@ -70,6 +70,13 @@ class Prepare(Section):
     target_transform: Literal["none", "standardize"] = Field(
         "standardize", description="regression only; reports and predictions are in the target's own unit"
     )
+    split: Literal["auto", "random", "stratified", "group", "time", "hash", "given"] = Field(
+        "auto", description="how rows come to their split. auto: stratified for classes, random for numbers"
+    )
+    split_column: str | None = Field(None, description="of group, time, hash and given: the column that decides")
+    duplicates: Literal["auto", "together", "apart"] = Field(
+        "auto", description="identical rows of a random split. auto: together, unless more than 20% repeat another"
+    )
     fractions: Fractions = Field(default_factory=Fractions, description="the three splits; they sum to 1")
 
 
@@ -260,6 +267,10 @@ def _disagreements(params: Params) -> Iterator[str]:
             f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
             f"= {total:g}; they must sum to 1"
         )
+    by_column = params.prepare.split in ("group", "time", "hash", "given")
+    if by_column != (params.prepare.split_column is not None):
+        state = "needs a column: set" if by_column else "uses no column: unset"
+        yield f"prepare.split = '{params.prepare.split}' {state} prepare.split_column"
     # what else there is, is not a matter of training: another split is another problem
     tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
     for name in params.tune.space:

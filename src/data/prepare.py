@@ -7,7 +7,7 @@ import pandas as pd
 
 from src import cli, paths
 from src.data import columns as kinds
-from src.data import encoding, prepared, sources, split, target
+from src.data import divide, encoding, prepared, sources, target
 from src.data import schema as schemas
 from src.data.schema import SPLITS, Schema, Target
 from src.errors import InputError
@@ -29,21 +29,33 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     if frame.empty:
         raise InputError(f"prepare.target '{raw.target}' is missing in every row of {params.prepare.source}")
     wanted, features = frame[raw.target], frame.drop(columns=[raw.target])
-
     task = _task(params, wanted)
-    goal, targets, parts = _targets(params, task, wanted)
+    classes = target.classes_of(wanted, task) if task in ("classification", "binary") else None
+    numbers = target.class_numbers(wanted, classes) if classes else target.regression_values(wanted)
+
     described, ignored = _kinds(features, params, pixels=raw.shape is not None)
-    features = features.drop(columns=list(ignored))
-    columns = encoding.fit(features.iloc[parts[0]], raw.shape is not None, described)
+    used = features.drop(columns=list(ignored))
+    if classes and settings.split in ("auto", "stratified"):
+        target.check_strata(wanted, numbers, classes)
+    parts, notes = divide.divide(params, used, wanted, features, numbers if classes else None)
+    if classes:
+        target.check_train(wanted, numbers[parts[0]], classes)
+        goal = Target(name=str(raw.target), classes=classes)
+        targets = numbers if task == "classification" else numbers.astype(np.float32)
+    else:
+        goal = target.fit_regression(wanted, parts[0], settings.target_transform)
+        targets = ((numbers - goal.offset) / goal.scale).astype(np.float32)
+    columns = encoding.fit(used.iloc[parts[0]], raw.shape is not None, described)
     splits = {
         name: {
-            "inputs": _shaped(encoding.encode(features.iloc[part], columns), raw.shape),
+            "inputs": _shaped(encoding.encode(used.iloc[part], columns), raw.shape),
             "targets": targets[part],
             "rows": frame.index.to_numpy(np.int64)[part],
         }
         for name, part in zip(SPLITS, parts, strict=True)
     }
-    for note in [*raw.notes, *(f"column '{name}' is not used: {reason}" for name, reason in ignored.items())]:
+    notes = [*raw.notes, *(f"column '{name}' is not used: {reason}" for name, reason in ignored.items()), *notes]
+    for note in notes:
         cli.say(note)
     return prepared.write(
         folder,
@@ -80,23 +92,6 @@ def _task(params: Params, wanted: pd.Series) -> str:
     return task
 
 
-def _targets(params: Params, task: str, wanted: pd.Series) -> tuple[Target, np.ndarray, list[np.ndarray]]:
-    """What the target is, its numbers [rows], and the places of the rows of train, val and test."""
-    fractions = params.prepare.fractions
-    divide = (len(wanted), (fractions.train, fractions.val, fractions.test), params.seed)
-    if task in ("classification", "binary"):
-        classes = target.classes_of(wanted, task)
-        numbers = target.class_numbers(wanted, classes)
-        target.check_strata(wanted, numbers, classes)
-        goal = Target(name=str(wanted.name), classes=classes)
-        parts = split.split(*divide, strata=numbers)
-        return goal, numbers if task == "classification" else numbers.astype(np.float32), parts
-    values = target.regression_values(wanted)
-    parts = split.split(*divide, strata=None)
-    goal = target.fit_regression(wanted, parts[0], params.prepare.target_transform)
-    return goal, ((values - goal.offset) / goal.scale).astype(np.float32), parts
-
-
 def _shaped(inputs: np.ndarray, shape: tuple[int, int, int] | None) -> np.ndarray:
     return inputs if shape is None else inputs.reshape(len(inputs), *shape)
 
@@ -107,6 +102,9 @@ def _kinds(features: pd.DataFrame, params: Params, pixels: bool) -> tuple[dict[s
         return {}, {}
     wanted = params.prepare.columns
     described = kinds.describe(features, wanted)
+    deciding = params.prepare.split_column
+    if deciding in described and params.prepare.split != "time":  # a time may be learned from, the others may not
+        described[deciding] = ("ignore", "prepare.split_column")
     ignored = {name: reason for name, (kind, reason) in described.items() if kind == "ignore"}
     if len(ignored) == len(described):
         listed = "; ".join(f"{name}: {reason}" for name, reason in ignored.items())

@@ -63,6 +63,16 @@ def check_strata(column: pd.Series, numbers: np.ndarray, classes: list[str | int
         )
 
 
+def check_train(column: pd.Series, numbers: np.ndarray, classes: list[str | int]) -> None:
+    """InputError when a class is not among the training rows, whose class numbers these are."""
+    absent = sorted(set(range(len(classes))) - set(numbers.tolist()))
+    if absent:
+        raise InputError(
+            f"prepare.target '{column.name}': class {classes[absent[0]]!r} has no row to train on. "
+            "Choose another prepare.split, or leave its rows out"
+        )
+
+
 def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Target:
     """Offset and scale of a numeric target, from the training rows."""
     values = regression_values(column)[train]

@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.split import counts, split
+from src.data.split import as_given, by_hash, by_time, counts, split
 from src.errors import InputError
 
 FRACTIONS = st.tuples(*[st.integers(1, 100)] * 3).map(lambda parts: tuple(part / sum(parts) for part in parts))
@@ -83,3 +84,99 @@ def test_every_row_can_come_into_every_split():
 def test_too_few_rows_are_refused(strata):
     with pytest.raises(InputError, match=r"2 rows cannot be divided into train, val and test: at least 3 are needed"):
         split(2, (0.7, 0.15, 0.15), 0, strata)
+
+
+GROUPS = st.lists(st.integers(1, 12), min_size=3, max_size=40)  # rows of each group
+
+
+@given(GROUPS, FRACTIONS, SEEDS)
+def test_a_group_is_in_one_split_and_no_split_is_empty(sizes, fractions, seed):
+    groups = strata_of(sizes)
+    parts = split(len(groups), fractions, seed, None, groups)
+    assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+    assert all(len(part) for part in parts)
+    found = [set(groups[part].tolist()) for part in parts]
+    assert len(set.union(*found)) == sum(map(len, found))
+
+
+@given(SEEDS)
+def test_groups_are_divided_by_the_fractions_in_rows(seed):
+    groups = strata_of([5] * 100 + [1] * 100)
+    sizes = [len(part) for part in split(600, (0.7, 0.15, 0.15), seed, None, groups)]
+    assert sizes == pytest.approx([420, 90, 90], abs=5)
+
+
+@given(CLASSES, SEEDS)
+def test_groups_of_one_row_change_nothing(sizes, seed):
+    strata = strata_of(sizes)
+    alone = split(len(strata), (0.6, 0.2, 0.2), seed, strata)
+    grouped = split(len(strata), (0.6, 0.2, 0.2), seed, strata, np.arange(len(strata)))
+    assert all(np.array_equal(one, two) for one, two in zip(alone, grouped, strict=True))
+
+
+def test_fewer_groups_than_splits_are_refused():
+    with pytest.raises(InputError, match=r"6 rows are in only 2 groups .* prepare.duplicates: apart"):
+        split(6, (0.7, 0.15, 0.15), 0, None, np.array([0, 0, 0, 1, 1, 1]))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [5, 3, 9, 1, 7, 2, 8, 4, 6, 0],
+        [f"2020-01-{day + 10}" for day in (5, 3, 9, 1, 7, 2, 8, 4, 6, 0)],
+        pd.to_datetime([f"2020-01-{day + 10}" for day in (5, 3, 9, 1, 7, 2, 8, 4, 6, 0)]),
+    ],
+)
+def test_the_test_split_is_the_newest(times):
+    parts = by_time(pd.Series(times, name="t"), (0.6, 0.2, 0.2))
+    assert [part.tolist() for part in parts] == [[0, 1, 3, 5, 7, 9], [4, 8], [2, 6]]
+
+
+def test_rows_of_one_time_stay_together():
+    parts = by_time(pd.Series([1, 1, 2, 2, 2, 2, 3, 4, 4, 5], name="t"), (0.4, 0.3, 0.3))
+    assert [part.tolist() for part in parts] == [[0, 1, 2, 3, 4, 5], [6], [7, 8, 9]]
+    with pytest.raises(InputError, match=r"by the time in 't' leaves .* without a row"):
+        by_time(pd.Series([1] * 10, name="t"), (0.4, 0.3, 0.3))
+
+
+@pytest.mark.parametrize(("times", "row"), [([1.0, None, 2.0], 2), (["soon", "later", "2020-01-01"], 1)])
+def test_a_row_without_a_time_is_refused(times, row):
+    with pytest.raises(InputError, match=rf"prepare.split_column 't', row {row}: .* is no time"):
+        by_time(pd.Series(times, name="t"), (0.4, 0.3, 0.3))
+
+
+@given(st.integers(200, 400), st.integers(0, 100), SEEDS)
+def test_by_hash_a_row_stays_where_it_is_when_others_come(rows, more, seed):
+    ids = pd.Series([f"customer {number}" for number in range(rows + more)], name="id")
+    before = by_hash(ids[:rows], (0.6, 0.2, 0.2), seed)
+    shuffled = ids.sample(frac=1, random_state=1)
+    after = by_hash(shuffled, (0.6, 0.2, 0.2), seed)
+    for one, two in zip(before, after, strict=True):
+        assert set(ids.iloc[one]) <= set(shuffled.iloc[two])
+
+
+def test_by_hash_the_shares_are_the_fractions_and_the_seed_decides():
+    ids = pd.Series(range(10_000), name="id")
+    parts = by_hash(ids, (0.7, 0.1, 0.2), 0)
+    assert [len(part) for part in parts] == pytest.approx([7000, 1000, 2000], rel=0.1)
+    assert not np.array_equal(parts[1], by_hash(ids, (0.7, 0.1, 0.2), 1)[1])
+    with pytest.raises(InputError, match="by the hash of 'id' leaves val without a row"):
+        by_hash(pd.Series(["a"], name="id"), (0.98, 0.01, 0.01), 0)
+
+
+def test_a_column_may_say_the_split():
+    column = pd.Series(["train", " Test", "valid", "training", "holdout"], name="part")
+    parts = as_given(column, (0.7, 0.15, 0.15), 0, None)
+    assert [part.tolist() for part in parts] == [[0, 3], [2], [1, 4]]
+    with pytest.raises(InputError, match=r"prepare.split_column 'part', row 6: 'x' is no split: use train, val, test"):
+        as_given(pd.concat([column, pd.Series(["x"], index=[5], name="part")]), (0.7, 0.15, 0.15), 0, None)
+    with pytest.raises(InputError, match="as 'part' says leaves test without a row"):
+        as_given(pd.Series(["train"] * 10, name="part"), (0.7, 0.15, 0.15), 0, None)
+
+
+def test_where_no_row_is_for_validation_some_are_taken_from_training():
+    column = pd.Series(["train"] * 80 + ["test"] * 20, name="part")
+    strata = np.arange(100) % 2
+    train, val, test = as_given(column, (0.6, 0.2, 0.2), 0, strata)
+    assert (len(train), len(val), test.tolist()) == (60, 20, list(range(80, 100)))
+    assert strata[val].mean() == 0.5
