@@ -30,7 +30,8 @@ class Result:
         task = self.schema.task
         loss = losses.LOSSES[params.loss].build()
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
-        batches = Batches(split.inputs.to(where), split.targets.to(where), params.train.batch_size)
+        size, scale = params.train.batch_size, self.schema.scale
+        batches = Batches(split.inputs.to(where), split.targets.to(where), size, scale=scale)
         device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(trained.network.to(where), batches, loss, autocast)

@@ -2,7 +2,11 @@
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Any
+
+from src.losses import LOSSES
+from src.metrics import of_task
 
 DEVICES = "auto, cpu, mps, cuda, cuda:N"
 
@@ -38,3 +42,40 @@ def line(detail: Any, known: list[str], of_range: list[str]) -> str:
     if detail["type"] == "string_pattern_mismatch":
         wanted = f"must be one of {DEVICES}"
     return f"{key} = {detail['input']!r}: {wanted}"
+
+
+def disagreements(params: Any, tunable: list[str]) -> Iterator[str]:
+    """What no field of checked params can see alone: sums, and names that do not fit the task."""
+    fractions = params.prepare.fractions
+    total = fractions.train + fractions.val + fractions.test
+    if abs(total - 1) > 1e-6:
+        yield (
+            f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
+            f"= {total:g}; they must sum to 1"
+        )
+    by_column = params.prepare.split in ("group", "time", "hash", "given")
+    if by_column != (params.prepare.split_column is not None):
+        state = "needs a column: set" if by_column else "uses no column: unset"
+        yield f"prepare.split = '{params.prepare.split}' {state} prepare.split_column"
+    for name in params.tune.space:
+        if name not in tunable:
+            yield f"tune.space.{name} is no model or train param{nearest(name, tunable)}"
+    if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
+        yield (
+            f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
+        )
+    if params.task != "auto":  # else it is known once the data is prepared
+        yield from _misfits(params)
+
+
+def _misfits(params: Any) -> Iterator[str]:
+    """Names that do not fit the task."""
+    metrics = of_task(params.task)
+    fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
+    if params.loss not in fitting:
+        yield f"train.loss = '{params.train.loss}' does not fit task {params.task}: use auto, {', '.join(fitting)}"
+    if params.train.monitor not in metrics:
+        yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
+    for name in params.validate_.minimum:
+        if name not in metrics:
+            yield f"validate.minimum.{name} is no metric of {params.task}: use {', '.join(metrics)}"

@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from src import paths
 from src.errors import InputError
 from src.losses import DEFAULT_LOSS, LOSSES
-from src.metrics import METRICS, of_task
-from src.mistakes import line, nearest, one_of
+from src.metrics import METRICS
+from src.mistakes import disagreements, line, one_of
 from src.optimizers import OPTIMIZERS, SCHEDULES
 
 Task = Literal["auto", "classification", "binary", "regression", "robust_regression"]
@@ -54,11 +54,20 @@ class Fractions(Section):
     test: float = Field(0.15, gt=0, lt=1, description="share that only the evaluate stage opens")
 
 
-class Prepare(Section):
-    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file with a table")
-    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel"] = Field(
-        "auto", description="of the file; auto: by its name"
+class Image(Section):
+    size: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        [32, 32], min_length=2, max_length=2, description="pictures in files: height and width they are brought to"
     )
+    channels: Literal[1, 3] = Field(3, description="pictures in files: 1 for grey, 3 for RGB")
+
+
+class Prepare(Section):
+    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file or folder")
+    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel", "npz", "idx", "pictures"] = Field(
+        "auto", description="of the file or folder; auto: by its name, or by what is in it"
+    )
+    image: Image = Field(default_factory=Image, description="what pictures become")
+    on_bad_image: Literal["fail", "skip"] = Field("fail", description="what to do with a file that is no picture")
     target: str | None = Field(None, description="the column to predict; bundled sets know theirs")
     columns: dict[str, KindOrOrder] = Field(
         default_factory=dict,
@@ -203,7 +212,9 @@ def check(values: Any, where: str = "params") -> Params:
         known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
         lines = list(dict.fromkeys(line(detail, known, list(Range.model_fields)) for detail in error.errors()))
     else:
-        lines = list(_disagreements(params))
+        # what else there is to tune, is not a matter of training: another split is another problem
+        tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
+        lines = list(disagreements(params, tunable))
         if not lines:
             return params
     raise InputError("\n  ".join([f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:", *lines]))
@@ -256,42 +267,3 @@ def _plain(value: Any) -> Any:
         if isinstance(value, plain):
             return plain(value)
     return value
-
-
-def _disagreements(params: Params) -> Iterator[str]:
-    """What no field can see alone: sums, and names that do not fit the task."""
-    fractions = params.prepare.fractions
-    total = fractions.train + fractions.val + fractions.test
-    if abs(total - 1) > 1e-6:
-        yield (
-            f"prepare.fractions: train {fractions.train} + val {fractions.val} + test {fractions.test} "
-            f"= {total:g}; they must sum to 1"
-        )
-    by_column = params.prepare.split in ("group", "time", "hash", "given")
-    if by_column != (params.prepare.split_column is not None):
-        state = "needs a column: set" if by_column else "uses no column: unset"
-        yield f"prepare.split = '{params.prepare.split}' {state} prepare.split_column"
-    # what else there is, is not a matter of training: another split is another problem
-    tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
-    for name in params.tune.space:
-        if name not in tunable:
-            yield f"tune.space.{name} is no model or train param{nearest(name, tunable)}"
-    if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
-        yield (
-            f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"
-        )
-    if params.task != "auto":  # else it is known once the data is prepared
-        yield from _misfits(params)
-
-
-def _misfits(params: Params) -> Iterator[str]:
-    """Names that do not fit the task."""
-    metrics = of_task(params.task)
-    fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
-    if params.loss not in fitting:
-        yield f"train.loss = '{params.train.loss}' does not fit task {params.task}: use auto, {', '.join(fitting)}"
-    if params.train.monitor not in metrics:
-        yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
-    for name in params.validate_.minimum:
-        if name not in metrics:
-            yield f"validate.minimum.{name} is no metric of {params.task}: use {', '.join(metrics)}"

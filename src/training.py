@@ -96,7 +96,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     device.set_threads(model, data.schema.shape, settings.batch_size)
     model.to(where)
     train, val = (
-        Batches(split.inputs.to(where), split.targets.to(where), settings.batch_size, params.seed)
+        Batches(split.inputs.to(where), split.targets.to(where), settings.batch_size, params.seed, data.schema.scale)
         for split in (data.train, data.val)
     )
     trainer = Trainer(

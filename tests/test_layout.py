@@ -19,7 +19,8 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Data goes one way: a module imports from its own layer and from those above it, never from one below.
 LAYERS = [
     ["errors", "paths"],
-    ["cli", "files", "losses", "metrics", "mistakes", "optimizers"],
+    ["cli", "files", "losses", "metrics", "optimizers"],
+    ["mistakes"],
     ["params", "params_table", "data/schema", "data/batches"],
     ["data/*", "models", "device", "checkpoints"],
     [

@@ -22,8 +22,7 @@ def fit(frame: pd.DataFrame, pixels: bool, wanted: dict[str, str | list[str]] | 
     wanted: the kind of each column (a list: the words of an ordinal in their order); those missing are inferred.
     """
     if pixels:
-        values = frame.to_numpy(np.float64)
-        return [Pixels(names=list(frame), mean=float(values.mean()), std=_spread(values))]
+        return [_pixels(frame)]
     wanted = wanted or {}
     return [_fit(frame[name], wanted.get(str(name)) or _plain_kind(frame[name])) for name in frame]
 
@@ -38,6 +37,17 @@ def encode(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
         )
     parts = [_encode(frame, column) for column in columns]
     return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def compact(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
+    """What prepared data holds: as `encode` gives it, but images of uint8 stay so, and are scaled on the device."""
+    if is_uint8(frame):
+        return frame.to_numpy()
+    return encode(frame, columns)
+
+
+def is_uint8(frame: pd.DataFrame) -> bool:
+    return bool((frame.dtypes == np.uint8).all())
 
 
 def is_number(column: pd.Series) -> bool:
@@ -90,6 +100,16 @@ def hashed(column: pd.Series, width: int) -> np.ndarray:
 
     texts = column.fillna("").astype(str)
     return HashingVectorizer(n_features=width).transform(texts).toarray().astype(np.float32)
+
+
+def _pixels(frame: pd.DataFrame) -> Pixels:
+    if is_uint8(frame):  # by counts of the 256 values: exact, and no copy in float64
+        counts = np.bincount(frame.to_numpy().ravel(), minlength=256)
+        values, weights = np.arange(256), counts / counts.sum()
+        mean = float(values @ weights)
+        return Pixels(names=list(frame), mean=mean, std=float(np.sqrt((values - mean) ** 2 @ weights)) or 1.0)
+    values = frame.to_numpy(np.float64)
+    return Pixels(names=list(frame), mean=float(values.mean()), std=_spread(values))
 
 
 def _plain_kind(column: pd.Series) -> str:
@@ -175,7 +195,8 @@ def _spread(values: np.ndarray) -> float:
 
 def _encode(frame: pd.DataFrame, column: Column) -> np.ndarray:
     if isinstance(column, Pixels):
-        values = np.column_stack([numbers(frame[name]) for name in column.names])
+        part = frame[column.names]
+        values = part.to_numpy() if is_uint8(part) else np.column_stack([numbers(part[name]) for name in part])
         return np.nan_to_num((values - column.mean) / column.std)
     raw = frame[column.name]
     if isinstance(column, Text):

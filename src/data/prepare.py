@@ -9,7 +9,8 @@ from src import cli, paths
 from src.data import columns as kinds
 from src.data import divide, encoding, prepared, sources, target
 from src.data import schema as schemas
-from src.data.schema import SPLITS, Schema, Target
+from src.data.images import SPLIT, Shape
+from src.data.schema import SPLITS, Column, Schema, Target
 from src.errors import InputError
 from src.params import Params
 
@@ -20,7 +21,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     Everything is checked and encoded before the first file is written. InputError for any fault of the data.
     """
     settings = params.prepare
-    raw = sources.read(settings.source, settings.target, settings.format, settings.missing)
+    raw = sources.read(settings)
     frame = raw.frame
     if settings.infinite == "missing":
         frame = frame.replace([np.inf, -np.inf], np.nan)
@@ -48,7 +49,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     columns = encoding.fit(used.iloc[parts[0]], raw.shape is not None, described)
     splits = {
         name: {
-            "inputs": _shaped(encoding.encode(used.iloc[part], columns), raw.shape),
+            "inputs": _inputs(used.iloc[part], columns, raw.shape),
             "targets": targets[part],
             "rows": frame.index.to_numpy(np.int64)[part],
         }
@@ -92,14 +93,16 @@ def _task(params: Params, wanted: pd.Series) -> str:
     return task
 
 
-def _shaped(inputs: np.ndarray, shape: tuple[int, int, int] | None) -> np.ndarray:
-    return inputs if shape is None else inputs.reshape(len(inputs), *shape)
+def _inputs(part: pd.DataFrame, columns: list[Column], shape: Shape | None) -> np.ndarray:
+    if shape is None:
+        return encoding.encode(part, columns)
+    return encoding.compact(part, columns).reshape(len(part), *shape)
 
 
 def _kinds(features: pd.DataFrame, params: Params, pixels: bool) -> tuple[dict[str, str | list[str]], dict[str, str]]:
     """How each column is encoded, and which are not used, with the reason. InputError when none is left."""
     if pixels:
-        return {}, {}
+        return {}, {SPLIT: "it is the source's own division, for prepare.split: given"} if SPLIT in features else {}
     wanted = params.prepare.columns
     described = kinds.describe(features, wanted)
     deciding = params.prepare.split_column

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Split(NamedTuple):
-    """inputs: float32 [N, *shape]; targets: int64 or float32 [N]; rows: numbers of the source's rows, int64 [N]."""
+    """inputs: float32 [N, *shape], or uint8 for images that are; targets: int64 or float32 [N]; rows: numbers of the
+    source's rows, int64 [N]."""
 
     inputs: "Tensor"
     targets: "Tensor"

@@ -123,6 +123,12 @@ class Schema(Record):
     made_with: dict[str, Any]  # the params of the prepare stage
 
     @property
+    def scale(self) -> tuple[float, float]:
+        """Mean and std of the pixels of images that are kept as uint8, (0, 1) for all else, which is scaled already."""
+        first = self.columns[0] if self.columns else None
+        return (first.mean, first.std) if isinstance(first, Pixels) else (0.0, 1.0)
+
+    @property
     def title(self) -> str:
         """Short name for people: the bundled set's, or the file's without its folder."""
         return Path(self.source).stem

@@ -1,8 +1,8 @@
-"""Where raw rows come from: the sets that scikit-learn carries, and files of tables in several formats."""
+"""Where raw rows come from: the sets that scikit-learn carries, and tables and images in files of several formats."""
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,37 +10,38 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from src import cli, files, paths
-from src.data import csv
+from src.data import csv, images
 from src.errors import InputError
+from src.params import Prepare
 
 
 class Raw(NamedTuple):
-    """A table as it came: features and target in one frame. `shape` is set where the features are the pixels of
-    an image, (channels, height, width); `notes` are for the user."""
+    """A table as it came: features and target in one frame. `target` is the column to predict where the source knows
+    it; `shape` is set where the features are the pixels of an image, (channels, height, width); `notes` are for the
+    user."""
 
     frame: pd.DataFrame
-    target: str | None
-    sha256: str
-    shape: tuple[int, int, int] | None = None
-    notes: tuple[str, ...] = ()
+    target: str | None = None
+    sha256: str = ""
+    shape: images.Shape | None = None
+    notes: Sequence[str] = ()
 
 
 class Format(NamedTuple):
-    """How a file becomes a frame: `read(path, missing)`, where `missing` are words that stand for a missing value,
-    gives the frame and notes. `suffixes` are those that the format is known by."""
+    """How a file, or a folder of files, becomes a table. `suffixes` are those of a file that the format is known by;
+    `parts(folder)` are the files that make a folder one of this format."""
 
-    read: Callable[[Path, list[str]], tuple[pd.DataFrame, list[str]]]
-    suffixes: tuple[str, ...]
+    read: Callable[[Path, Prepare], Raw]
+    suffixes: tuple[str, ...] = ()
+    parts: Callable[[Path], list[Path]] | None = None
 
 
-def read(source: str, target: str | None, kind: str = "auto", missing: list[str] | None = None) -> Raw:
-    """The rows of a bundled set or a file, its target column checked. InputError names what is wrong.
-
-    kind: a key of FORMATS, or "auto" to take it from the file's name.
-    """
-    raw = SOURCES[source]() if source in SOURCES else table(source, kind, missing or [])
+def read(settings: Prepare) -> Raw:
+    """The rows of prepare.source, its target column checked. InputError names what is wrong."""
+    source = settings.source
+    raw = SOURCES[source]() if source in SOURCES else table(settings)
     frame = raw.frame
-    target = target or raw.target
+    target = settings.target or raw.target
     if frame.empty:
         raise InputError(f"prepare.source = '{source}' has no rows")
     if target is None:
@@ -58,36 +59,38 @@ def read(source: str, target: str | None, kind: str = "auto", missing: list[str]
 
 
 def find(source: str) -> Path | None:
-    """The file that a source names (or the folder, of Parquet parts), or None for a bundled set and for one that is
-    not there. A path is taken from the workspace, then from the project's root."""
+    """The file or folder that a source names, or None for a bundled set and for one that is not there. A path is taken
+    from the workspace, then from the project's root."""
     candidates = () if source in SOURCES or not source else (Path(source), paths.root() / source)
-    return next((path for path in candidates if path.is_file() or _parts(path)), None)
+    return next((path for path in candidates if path.is_file() or _folder_format(path)), None)
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and digests of a folder's parts."""
+    """SHA-256 of a file, or of the names and digests of the parts of a folder."""
     if path.is_file():
         return files.sha256(path)
-    listing = "".join(f"{part.name} {files.sha256(part)}\n" for part in _parts(path))
+    parts = FORMATS[_folder_format(path) or ""].parts or (lambda _: [])
+    listing = "".join(f"{part.relative_to(path).as_posix()} {files.sha256(part)}\n" for part in parts(path))
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def table(source: str, kind: str = "auto", missing: list[str] | None = None) -> Raw:
-    """The table in a file, columns named as they are there."""
+def table(settings: Prepare) -> Raw:
+    """What a file or a folder holds, columns named as they are there."""
+    source = settings.source
     path = find(source)
     if path is None:
         raise InputError(
-            f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}). "
-            "Paths start at the project's root"
+            f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}), nor a folder of "
+            "Parquet, IDX or picture files. Paths start at the project's root"
         )
     if not any(path.resolve().is_relative_to(folder / paths.RAW) for folder in (Path.cwd(), paths.root())):
         cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
-    frame, notes = FORMATS[_kind_of(path) if kind == "auto" else kind].read(path, missing or [])
-    frame.columns = [str(name) or f"Unnamed: {place}" for place, name in enumerate(frame.columns)]
-    twice = frame.columns[frame.columns.duplicated()]
+    raw = FORMATS[_format_of(path) if settings.format == "auto" else settings.format].read(path, settings)
+    names = pd.Index([str(name) or f"Unnamed: {place}" for place, name in enumerate(raw.frame.columns)])
+    twice = names[names.duplicated()]
     if len(twice):
         raise InputError(f"{path} has two columns of the name '{twice[0]}': rename one")
-    return Raw(frame, None, digest(path), notes=tuple(notes))
+    return raw._replace(frame=raw.frame.set_axis(names, axis=1), sha256=digest(path))
 
 
 def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
@@ -101,30 +104,35 @@ def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
     return Raw(frame, "target", hashlib.sha256(content).hexdigest(), shape)
 
 
-def parquet(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def csv_file(path: Path, settings: Prepare) -> Raw:
+    frame, notes = csv.read(path, settings.missing)
+    return Raw(frame, notes=notes)
+
+
+def parquet(path: Path, settings: Prepare) -> Raw:
     """A Parquet file, or a folder of parts, whose columns must agree."""
-    return _by_arrow(path, missing, "Parquet", lambda: _arrow_dataset(_parts(path) or [path], "parquet"))
+    return _by_arrow(path, settings, "Parquet", lambda: _arrow_dataset(_parquet_parts(path) or [path], "parquet"))
 
 
-def feather(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def feather(path: Path, settings: Prepare) -> Raw:
     """A Feather (Arrow IPC) file."""
-    return _by_arrow(path, missing, "Feather", lambda: _arrow_dataset([path], "feather"))
+    return _by_arrow(path, settings, "Feather", lambda: _arrow_dataset([path], "feather"))
 
 
-def json_lines(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def json_lines(path: Path, settings: Prepare) -> Raw:
     """One JSON object a line; a key that a line lacks is a missing value. Compressed as for CSV."""
     import pyarrow as pa
     import pyarrow.json
 
     return _by_arrow(
-        path, missing, "JSON Lines", lambda: pa.json.read_json(pa.input_stream(path, compression="detect"))
+        path, settings, "JSON Lines", lambda: pa.json.read_json(pa.input_stream(path, compression="detect"))
     )
 
 
-def excel(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def excel(path: Path, settings: Prepare) -> Raw:
     """The first sheet of an Excel file, names in its first row."""
     try:
-        return pd.read_excel(path, na_values=missing), []
+        return Raw(pd.read_excel(path, na_values=settings.missing))
     except ImportError:
         raise InputError(
             f"{path} is an Excel file; reading it needs a package more: pip install openpyxl. Or save it as CSV"
@@ -133,7 +141,24 @@ def excel(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
         raise InputError(f"{path} is not an Excel file that can be read: {error}") from None
 
 
-def _by_arrow(path: Path, missing: list[str], name: str, load: Callable[[], Any]) -> tuple[pd.DataFrame, list[str]]:
+def npz(path: Path, settings: Prepare) -> Raw:
+    frame, shape = images.npz(path)
+    return Raw(frame, images.TARGET, shape=shape)
+
+
+def idx(path: Path, settings: Prepare) -> Raw:
+    found = images.idx(path)
+    return Raw(found.frame, images.TARGET, shape=found.shape)
+
+
+def pictures(path: Path, settings: Prepare) -> Raw:
+    height, width = settings.image.size
+    wanted = images.Wanted((height, width), settings.image.channels, settings.on_bad_image == "skip")
+    found = images.folder(path, wanted)
+    return Raw(found.frame, images.TARGET, shape=found.shape, notes=found.notes)
+
+
+def _by_arrow(path: Path, settings: Prepare, name: str, load: Callable[[], Any]) -> Raw:
     import pyarrow as pa
 
     try:
@@ -141,7 +166,7 @@ def _by_arrow(path: Path, missing: list[str], name: str, load: Callable[[], Any]
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is not a {name} file that can be read: {reason}") from None
-    return frame.replace(missing, None) if missing else frame, []
+    return Raw(frame.replace(settings.missing, None) if settings.missing else frame)
 
 
 def _arrow_dataset(parts: list[Path], name: str) -> Any:
@@ -150,17 +175,20 @@ def _arrow_dataset(parts: list[Path], name: str) -> Any:
     return pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_table()
 
 
-def _parts(path: Path) -> list[Path]:
+def _parquet_parts(folder: Path) -> list[Path]:
     """The Parquet files in a folder, in the order of their names."""
-    return sorted(path.glob("*.parquet")) if path.is_dir() else []
+    return sorted(folder.glob("*.parquet")) if folder.is_dir() else []
 
 
-def _kind_of(path: Path) -> str:
+def _folder_format(path: Path) -> str | None:
+    """The format of a folder, by what is in it."""
+    return next((name for name, entry in FORMATS.items() if entry.parts and entry.parts(path)), None)
+
+
+def _format_of(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in csv.COMPRESSED]
     suffix = suffixes[-1] if suffixes else ""
-    if _parts(path):
-        return "parquet"
-    kind = next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), None)
+    kind = _folder_format(path) or next((name for name, entry in FORMATS.items() if suffix in entry.suffixes), None)
     if kind is None:
         known = ", ".join(suffix for entry in FORMATS.values() for suffix in entry.suffixes)
         raise InputError(
@@ -183,9 +211,12 @@ SOURCES: dict[str, Callable[[], Raw]] = {
 }
 
 FORMATS: dict[str, Format] = {
-    "csv": Format(csv.read, (".csv", ".tsv", ".tab", ".txt", ".dat")),
-    "parquet": Format(parquet, (".parquet", ".pq")),
+    "csv": Format(csv_file, (".csv", ".tsv", ".tab", ".txt", ".dat")),
+    "parquet": Format(parquet, (".parquet", ".pq"), _parquet_parts),
     "feather": Format(feather, (".feather", ".arrow")),
     "jsonl": Format(json_lines, (".jsonl", ".ndjson")),
     "excel": Format(excel, (".xlsx", ".xls", ".ods")),
+    "npz": Format(npz, (".npz",)),
+    "idx": Format(idx, parts=images.idx_files),
+    "pictures": Format(pictures, parts=images.picture_files),
 }

@@ -18,13 +18,17 @@ from src.data.prepare import is_current, prepare
 from src.data.schema import SPLITS, Pixels
 from src.data.sources import SOURCES
 from src.errors import InputError
-from src.params import Params, changed
+from src.params import Params, Prepare, changed
 
 ROOT = Path(__file__).parents[2]
 
 
 def settings(source="mine.csv", target="y", task="classification", **values):
     return changed(Params(), {"prepare.source": source, "prepare.target": target, "task": task, **values})
+
+
+def read(source, target):
+    return sources.read(Prepare(source=source, target=target))
 
 
 def write(text):
@@ -55,7 +59,7 @@ def load_all():
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_bundled_set_is_prepared_whole(workspace, source):
-    raw = sources.read(source, None)
+    raw = read(source, None)
     task = "regression" if raw.frame[raw.target].nunique() > 20 else "classification"
     prepare(settings(source, None, task))
     schema, splits = load_all()
@@ -181,7 +185,7 @@ def test_changing_a_training_row_changes_what_is_learned(workspace):
 @pytest.mark.parametrize("transform", ["standardize", "none"])
 def test_regression_targets_lead_back_to_their_own_unit(workspace, source, task, transform):
     schema = prepare(settings(source, None, task, **{"prepare.target_transform": transform}))
-    wanted = sources.read(source, None).frame["target"].to_numpy()
+    wanted = read(source, None).frame["target"].to_numpy()
     _, splits = load_all()
     for split in splits.values():
         found = split.targets.double().numpy() * schema.target.scale + schema.target.offset
@@ -198,7 +202,7 @@ def test_regression_targets_lead_back_to_their_own_unit(workspace, source, task,
 def test_the_schema_file_alone_encodes_raw_rows(workspace, source):
     mixed().to_csv("mine.csv", index=False)
     prepare(settings(source, "y" if source == "mine.csv" else None))
-    frame = sources.table("mine.csv").frame if source == "mine.csv" else SOURCES[source]().frame
+    frame = read("mine.csv", "y").frame if source == "mine.csv" else SOURCES[source]().frame
     schema, splits = load_all()
     for split in splits.values():
         inputs = encoding.encode(frame.iloc[split.rows.tolist()], schema.columns).reshape(-1, *schema.shape)

@@ -10,6 +10,11 @@ from src.data import sources
 from src.data.sources import SOURCES
 from src.errors import InputError
 from src.files import sha256
+from src.params import Prepare
+
+
+def read(source, target, **settings):
+    return sources.read(Prepare(source=source, target=target, **settings))
 
 
 def write(text, name="mine.csv"):
@@ -20,7 +25,7 @@ def write(text, name="mine.csv"):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_bundled_set_is_whole_and_knows_its_target(name):
-    raw = sources.read(name, None)
+    raw = read(name, None)
     features = raw.frame.drop(columns=[raw.target])
     assert len(raw.frame) > 50
     assert not raw.frame.isna().any().any()
@@ -31,7 +36,7 @@ def test_a_bundled_set_is_whole_and_knows_its_target(name):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_bundled_set_is_the_same_each_time(name):
-    first, second = sources.read(name, None), sources.read(name, None)
+    first, second = read(name, None), read(name, None)
     assert_frame_equal(first.frame, second.frame)
     assert first.sha256 == second.sha256
 
@@ -41,20 +46,20 @@ def test_bundled_sets_differ_in_their_digests():
 
 
 def test_classes_of_bundled_sets_have_their_names():
-    assert set(sources.read("breast_cancer", None).frame["target"]) == {"malignant", "benign"}
-    assert set(sources.read("wine", None).frame["target"]) == {"class_0", "class_1", "class_2"}
-    assert set(sources.read("digits", None).frame["target"]) == set(range(10))
+    assert set(read("breast_cancer", None).frame["target"]) == {"malignant", "benign"}
+    assert set(read("wine", None).frame["target"]) == {"class_0", "class_1", "class_2"}
+    assert set(read("digits", None).frame["target"]) == set(range(10))
 
 
 def test_pixels_are_an_image_only_while_the_target_is_none_of_them():
-    assert sources.read("digits", None).shape == (1, 8, 8)
-    assert sources.read("digits", "pixel_3_3").shape is None
-    assert sources.read("digits", "pixel_3_3").target == "pixel_3_3"
+    assert read("digits", None).shape == (1, 8, 8)
+    assert read("digits", "pixel_3_3").shape is None
+    assert read("digits", "pixel_3_3").target == "pixel_3_3"
 
 
 def test_a_csv_file_is_read_as_it_is(workspace):
     write('name,"size, cm",y\n"a ""b""",1.5,x\nü,,z\n')
-    raw = sources.read("mine.csv", "y")
+    raw = read("mine.csv", "y")
     assert raw.frame.to_dict("list") == {
         "name": ['a "b"', "ü"],
         "size, cm": [1.5, pytest.approx(math.nan, nan_ok=True)],
@@ -65,16 +70,16 @@ def test_a_csv_file_is_read_as_it_is(workspace):
 
 def test_a_byte_order_mark_is_not_part_of_a_name(workspace):
     write("a,y\n1,2\n".encode("utf-8-sig"))
-    assert list(sources.read("mine.csv", "a").frame) == ["a", "y"]
+    assert list(read("mine.csv", "a").frame) == ["a", "y"]
 
 
 def test_a_path_is_taken_from_the_workspace_then_from_the_root(workspace, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("temporary")
     write("a,y\n1,2\n", "data/raw/mine.csv")
     monkeypatch.chdir(elsewhere)
-    assert sources.read("data/raw/mine.csv", "y").frame["a"].tolist() == [1]
+    assert read("data/raw/mine.csv", "y").frame["a"].tolist() == [1]
     write("a,y\n3,4\n", "data/raw/mine.csv")
-    assert sources.read("data/raw/mine.csv", "y").frame["a"].tolist() == [3]
+    assert read("data/raw/mine.csv", "y").frame["a"].tolist() == [3]
 
 
 def test_find_gives_the_file_of_a_source(workspace):
@@ -108,7 +113,7 @@ def test_find_gives_the_file_of_a_source(workspace):
 def test_a_fault_of_a_file_is_told(workspace, text, target, message):
     write(text)
     with pytest.raises(InputError, match=message):
-        sources.read("mine.csv", target)
+        read("mine.csv", target)
 
 
 @pytest.mark.parametrize("source", ["yours.csv", "data", "wime"])
@@ -117,14 +122,14 @@ def test_a_missing_file_is_told_with_the_bundled_sets(workspace, source):
     with pytest.raises(
         InputError, match=rf"prepare.source = '{source}' is neither a file nor a bundled set \("
     ) as caught:
-        sources.read(source, "y")
+        read(source, "y")
     assert all(name in str(caught.value) for name in SOURCES)
 
 
 def test_a_long_list_of_columns_is_cut(workspace):
     write(",".join(f"c{index}" for index in range(50)) + "\n" + ",".join("1" * 50) + "\n")
     with pytest.raises(InputError, match=r"c18, c19 and 30 more$"):
-        sources.read("mine.csv", "target")
+        read("mine.csv", "target")
 
 
 FRAME = pd.DataFrame({"size": [1.5, None, 3.0], "name": ["a", None, "ü"], "count": [1, 2, 3], "y": ["p", "q", "p"]})
@@ -151,7 +156,7 @@ def write_parts(path):
 )
 def test_a_table_is_the_same_in_every_format(workspace, name, make):
     make(workspace / name)
-    frame = sources.read(name, "y").frame
+    frame = read(name, "y").frame
     assert list(frame) == list(FRAME)
     for column in ("size", "name", "count", "y"):
         assert frame[column].isna().tolist() == FRAME[column].isna().tolist(), column
@@ -165,19 +170,19 @@ def test_a_table_is_the_same_in_every_format(workspace, name, make):
 def test_a_file_that_is_not_what_its_name_says_is_refused(workspace, name, content):
     write(content, name)
     with pytest.raises(InputError, match=rf"^{name} is (not an? .+ file that can be read|an Excel file; reading it)"):
-        sources.read(name, "y")
+        read(name, "y")
 
 
 def test_parts_that_do_not_agree_are_refused(workspace):
     write_parts(Path("parts"))
     pd.DataFrame({"size": ["tall"], "y": ["p"]}).to_parquet("parts/part-2.parquet")
     with pytest.raises(InputError, match="parts is not a Parquet file that can be read: "):
-        sources.read("parts", "y")
+        read("parts", "y")
 
 
 def test_the_digest_of_a_folder_is_that_of_its_parts(workspace):
     write_parts(Path("parts"))
-    first = sources.read("parts", "y").sha256
+    first = read("parts", "y").sha256
     assert first == sources.digest(Path("parts"))
     FRAME.iloc[2:].to_parquet("parts/part-2.parquet")
     assert sources.digest(Path("parts")) != first
@@ -186,10 +191,10 @@ def test_the_digest_of_a_folder_is_that_of_its_parts(workspace):
 def test_the_format_can_be_stated_where_the_name_does_not_tell(workspace):
     write("a,y\n1,x\n", "mine.data")
     with pytest.raises(InputError, match=r"mine.data: the format cannot be told from the name. Known are .csv, .tsv"):
-        sources.read("mine.data", "y")
-    assert sources.read("mine.data", "y", "csv").frame["a"].tolist() == [1]
+        read("mine.data", "y")
+    assert read("mine.data", "y", format="csv").frame["a"].tolist() == [1]
 
 
 def test_words_for_missing_values_hold_in_every_format(workspace):
     FRAME.to_parquet("mine.parquet")
-    assert sources.read("mine.parquet", "y", missing=["ü"]).frame["name"].isna().tolist() == [False, True, True]
+    assert read("mine.parquet", "y", missing=["ü"]).frame["name"].isna().tolist() == [False, True, True]
