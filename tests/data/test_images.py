@@ -151,7 +151,7 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(workspace):
     bad.write_bytes(bad.read_bytes()[:40])
     Path("pictures/class 2/empty.jpg").touch()
     with pytest.raises(
-        InputError, match=r"pictures/class 1/01.png is no picture that can be read .* on_bad_image: skip"
+        InputError, match=r"pictures/class 1/01.png is no picture that can be read .* prepare.on_bad_image: skip"
     ):
         read("pictures")
     raw = read("pictures", on_bad_image="skip")
