@@ -28,7 +28,7 @@ class Result:
         where = device.select(params.train.device)
         self.schema: Schema = trained.schema
         task = self.schema.task
-        loss = losses.LOSSES[params.loss].build()
+        loss = losses.build(params.loss, params.train.class_weights, self.schema.target).to(where)
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
         size, scale = params.train.batch_size, self.schema.scale
         batches = Batches(split.inputs.to(where), split.targets.to(where), size, scale=scale)

@@ -6,7 +6,9 @@ torch is imported inside the builders, so that params can be checked against LOS
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from src.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +26,52 @@ class Loss(NamedTuple):
 
     build: Callable[[], nn.Module]
     tasks: tuple[str, ...]
+
+
+def build(name: str, class_weights: str | dict[str, float] = "none", target: Any = None) -> nn.Module:
+    """The loss `name`; with class weights the mean over samples of weight x loss.
+
+    Not the weighted mean, which would depend on which classes a batch happens to hold.
+    target: what the schema says of it. InputError for a weight of a class that it does not have.
+    """
+    weights = None if target is None else weights_of(class_weights, target.classes, target.counts)
+    import torch
+    from torch import Tensor, nn
+
+    loss = LOSSES[name].build()
+    if weights is None:
+        return loss
+    loss.reduction = "none"  # type: ignore[assignment]
+
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.loss = loss
+            self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
+
+        def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            return (loss(outputs, targets) * self.get_buffer("weights")[targets.long()]).mean()
+
+    return Weighted()
+
+
+def weights_of(
+    wanted: str | dict[str, float], classes: list[str | int] | None, counts: list[int] | None
+) -> list[float] | None:
+    """What a sample of each class counts for; None where all count the same.
+
+    counts: training rows of each class. "balanced" is rows / (classes x rows of the class); a class that `wanted` does
+    not name counts 1.
+    """
+    if wanted == "none" or classes is None or counts is None:
+        return None
+    if isinstance(wanted, str):
+        return [sum(counts) / (len(counts) * count) for count in counts]
+    names = [str(name) for name in classes]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise InputError(f"train.class_weights.{unknown[0]} is no class. There are: {', '.join(names)[:300]}")
+    return [wanted.get(name, 1.0) for name in names]
 
 
 def cross_entropy() -> nn.Module:

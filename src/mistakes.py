@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from src.losses import LOSSES
-from src.metrics import of_task
+from src.metrics import PROBABILISTIC, of_task
 
 DEVICES = "auto, cpu, mps, cuda, cuda:N"
 
@@ -27,7 +27,7 @@ def line(detail: Any, known: list[str], of_range: list[str]) -> str:
 
     known: every key; of_range: the keys of a range in tune.space.
     """
-    place = [part for part in detail["loc"] if part not in ("<kind>", "<order>", "<range>", "<choices>")]
+    place = [part for part in detail["loc"] if not re.fullmatch("<.*>", str(part))]  # without the tags of unions
     key = ".".join(map(str, place))
     if detail["type"] == "extra_forbidden":
         if key.startswith("tune.space."):
@@ -74,6 +74,8 @@ def _misfits(params: Any) -> Iterator[str]:
     fitting = [name for name, loss in LOSSES.items() if params.task in loss.tasks]
     if params.loss not in fitting:
         yield f"train.loss = '{params.train.loss}' does not fit task {params.task}: use auto, {', '.join(fitting)}"
+    if params.train.class_weights != "none" and params.task not in PROBABILISTIC:
+        yield f"train.class_weights: task {params.task} has no classes; set it to none"
     if params.train.monitor not in metrics:
         yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
     for name in params.validate_.minimum:

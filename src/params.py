@@ -48,6 +48,13 @@ KindOrOrder = Annotated[
 ]
 
 
+Weights = Annotated[
+    Annotated[Literal["none", "balanced"], Tag("<name>")]
+    | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Tag("<weights>")],
+    Discriminator(lambda value: "<weights>" if isinstance(value, dict) else "<name>"),
+]
+
+
 class Fractions(Section):
     train: float = Field(0.7, gt=0, lt=1, description="share of the rows to train on")
     val: float = Field(0.15, gt=0, lt=1, description="share for validation: stopping, choosing, tuning")
@@ -119,6 +126,9 @@ class Train(Section):
     step_factor: float = Field(0.1, gt=0, lt=1, description="step: what each drop multiplies by")
     clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; null for no clipping")
     loss: _name(["auto", *LOSSES]) = Field("auto", description="auto: by task")  # type: ignore[valid-type]
+    class_weights: Weights = Field(
+        "none", description="what each class counts for in the loss: none, balanced, or class: weight (1 where unnamed)"
+    )
     monitor: _name(list(METRICS)) = Field(  # type: ignore[valid-type]
         "loss", description="validation metric that decides the best epoch, early stopping and tuning"
     )

@@ -101,7 +101,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     )
     trainer = Trainer(
         model=model,
-        loss=losses.LOSSES[params.loss].build(),
+        loss=losses.build(params.loss, settings.class_weights, data.schema.target).to(where),
         optimizer=optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings),
         lr=optimizers.learning_rate(settings, len(train)),
         measure=partial(metrics.measure, params.task, scale=data.schema.target.scale),

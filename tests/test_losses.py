@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from src.losses import DEFAULT_LOSS, LOSSES
+from src.data.schema import Target
+from src.errors import InputError
+from src.losses import DEFAULT_LOSS, LOSSES, build, weights_of
 from src.params import Task
 
 CASES = [(name, task) for name, loss in LOSSES.items() for task in loss.tasks]
@@ -87,6 +89,34 @@ def test_a_loss_is_its_formula(name, task, formula):
 
 
 def test_every_task_has_a_default_that_fits_it():
-    assert set(DEFAULT_LOSS) == set(get_args(Task))
+    assert set(DEFAULT_LOSS) == set(get_args(Task)) - {"auto"}
     for task, name in DEFAULT_LOSS.items():
         assert task in LOSSES[name].tasks
+
+
+@pytest.mark.parametrize(
+    ("name", "task"), [(name, task) for name, task in CASES if task in ("classification", "binary")]
+)
+def test_weights_of_classes_weigh_each_sample(name, task):
+    outputs, targets = batch(task, rows=40)
+    classes = list(range(4 if task == "classification" else 2))
+    target = Target(name="y", classes=classes, counts=torch.bincount(targets.long()).tolist())
+    plain = build(name, "none", target)
+    assert plain(outputs, targets) == LOSSES[name].build()(outputs, targets)
+    chosen = {str(number): float(number + 1) for number in classes[1:]}  # class 0 is not named and counts 1
+    parts = [
+        plain(outputs[row : row + 1], targets[row : row + 1]).item() * (int(targets[row]) + 1)
+        for row in range(len(targets))
+    ]
+    assert build(name, chosen, target)(outputs, targets).item() == pytest.approx(sum(parts) / len(parts), rel=1e-5)
+
+
+def test_balanced_weights_give_every_class_the_same_say():
+    weights = weights_of("balanced", ["a", "b"], [90, 10])
+    assert weights == pytest.approx([100 / 180, 100 / 20])
+    assert 90 * weights[0] == pytest.approx(10 * weights[1])
+
+
+def test_a_weight_of_a_class_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match=r"train.class_weights.c is no class. There are: a, b"):
+        weights_of({"c": 2.0}, ["a", "b"], [1, 1])

@@ -97,6 +97,8 @@ def test_a_param_to_tune_that_does_not_exist_is_named_with_the_nearest():
         ("train.optimizer", 3, "string"),
         ("train.optimizer", None, "string"),
         ("prepare.columns.a", 1, "categorical"),
+        ("train.class_weights", "even", "'none' or 'balanced'"),
+        ("train.class_weights.a", -1, "greater than 0"),
         ("prepare.columns.order", ["low"], "at least 2"),
         ("prepare.columns.a", "number", "'numeric', 'categorical', 'boolean', 'datetime', 'text' or 'ignore'"),
         ("train.device", "gpu", "auto, cpu, mps, cuda, cuda:N"),
@@ -126,7 +128,7 @@ def test_a_wrong_value_is_refused_with_key_value_and_what_is_allowed(key, value,
 
 @pytest.mark.parametrize("key", FIELDS)
 def test_every_param_refuses_a_value_of_another_kind(key):
-    is_mapping = key in ("validate.minimum", "tune.space", "prepare.columns")
+    is_mapping = key in ("validate.minimum", "tune.space", "prepare.columns", "train.class_weights")
     for value in ([{}], 1 + 2j) if is_mapping else ({"a": 1}, 1 + 2j):
         assert mistake(nested(key, value)).startswith(f"{key} = {value!r}: ")
 

@@ -1,12 +1,16 @@
 import hashlib
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from src import checkpoints, fingerprint, metrics, training
+from src.data.prepare import prepare
 from src.errors import InputError, RunError
-from src.params import changed
+from src.loop import evaluate, fit
+from src.params import Params, changed
 from src.tracking.history import TIMINGS, History
 
 TASKS = [
@@ -171,3 +175,25 @@ def test_a_changed_training_gets_a_folder_of_its_own_and_says_what_changed(prepa
     said = capsys.readouterr().err
     assert "going on after epoch 3 of 3" in said
     assert "changed" not in said
+
+
+def test_class_weights_move_a_model_towards_the_rare_class(workspace):
+    draw = np.random.default_rng(0)
+    rare = np.arange(600) % 12 == 0
+    rows = pd.DataFrame(
+        {"a": draw.normal(size=600) + rare, "b": draw.normal(size=600), "y": np.where(rare, "yes", "no")}
+    )
+    rows.to_csv("mine.csv", index=False)
+    recall = {}
+    for weights in ("none", "balanced", {"yes": 11.0}):
+        values = {"prepare.source": "mine.csv", "prepare.target": "y", "task": "binary", "train.class_weights": weights}
+        params = changed(
+            Params(), {**values, "train.epochs": 20, "train.lr": 0.1, "model.name": "linear", "train.device": "cpu"}
+        )
+        prepare(params)
+        data = training.load_data()
+        trainer, train, val = training.assemble(params, data)
+        list(fit(trainer, train, val, 1, 20))
+        outputs, targets, _ = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
+        recall[str(weights)] = ((outputs > 0) & (targets > 0)).sum() / targets.sum()
+    assert recall["none"] < 0.3 < 0.6 < min(recall["balanced"], recall["{'yes': 11.0}"])

@@ -41,7 +41,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     parts, notes = divide.divide(params, used, wanted, features, numbers if classes else None)
     if classes:
         target.check_train(wanted, numbers[parts[0]], classes)
-        goal = Target(name=str(raw.target), classes=classes)
+        goal = Target(name=str(raw.target), classes=classes, counts=np.bincount(numbers[parts[0]]).tolist())
         targets = numbers if task == "classification" else numbers.astype(np.float32)
     else:
         goal = target.fit_regression(wanted, parts[0], settings.target_transform)

@@ -97,10 +97,12 @@ Column = Annotated[Numeric | Boolean | Ordinal | Datetime | Categorical | Text |
 
 class Target(Record):
     """The column to predict. `classes`: its values in the order of their numbers, for classification and binary
-    (the second is the positive one). For a regression: prediction = output * scale + offset."""
+    (the second is the positive one), and `counts` the training rows of each. For a regression: prediction =
+    output * scale + offset."""
 
     name: str
     classes: list[str | int] | None = None
+    counts: list[int] | None = None
     offset: float = 0.0
     scale: float = 1.0
 
