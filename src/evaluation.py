@@ -35,7 +35,7 @@ class Result:
         device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(trained.network.to(where), batches, loss, autocast)
-        measured = metrics.measure(task, outputs, targets, scale=self.schema.target.scale)
+        measured = metrics.measure(task, outputs, targets, in_unit=self.schema.target.in_unit)
         self.metrics = {"loss": mean, **measured}
         self.outputs, self.targets, self.rows = outputs.cpu(), targets.cpu(), split.rows
 
@@ -95,7 +95,7 @@ class Result:
     def _actual(self) -> np.ndarray:
         target = self.schema.target
         if target.classes is None:
-            return self.targets.double().numpy() * target.scale + target.offset
+            return target.in_unit(self.targets).numpy()
         return np.array(target.classes, dtype=object)[self.targets.long().numpy()]
 
 

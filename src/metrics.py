@@ -33,16 +33,18 @@ def of_task(task: str) -> list[str]:
     return [name for name, metric in METRICS.items() if task in metric.tasks]
 
 
-def measure(task: str, outputs: Tensor, targets: Tensor, scale: float = 1.0) -> dict[str, float]:
+def measure(
+    task: str, outputs: Tensor, targets: Tensor, in_unit: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, float]:
     """Every metric of `task` but the loss.
 
-    `scale` turns standardised outputs and targets of a regression into the target's own unit.
+    `in_unit` turns outputs and targets of a regression, as the model learns them, into the target's own unit.
     A metric that the targets leave undefined (the ROC AUC of one class) is NaN.
     """
     if outputs.device.type == "mps":  # it has no float64
         outputs, targets = outputs.cpu(), targets.cpu()
     if task not in PROBABILISTIC:
-        outputs, targets = outputs.double() * scale, targets.double() * scale
+        outputs, targets = (in_unit(values) if in_unit else values.double() for values in (outputs, targets))
     return {
         name: float(function(outputs, targets))
         for name, (function, _, tasks) in METRICS.items()

@@ -83,7 +83,7 @@ class Prepare(Section):
     )
     missing: list[str] = Field(default_factory=list, description="words that stand for a missing value, beside NA etc.")
     infinite: Literal["fail", "missing"] = Field("fail", description="what an infinite number is")
-    target_transform: Literal["none", "standardize"] = Field(
+    target_transform: Literal["none", "standardize", "log1p"] = Field(
         "standardize", description="regression only; reports and predictions are in the target's own unit"
     )
     split: Literal["auto", "random", "stratified", "group", "time", "hash", "given"] = Field(

@@ -40,7 +40,7 @@ def table(outputs: torch.Tensor, schema: Schema) -> pd.DataFrame:
     """Outputs of a network ([N, classes] or [N]) as predictions, one row each."""
     classes = schema.target.classes
     if classes is None:
-        return pd.DataFrame({"prediction": outputs.double().numpy() * schema.target.scale + schema.target.offset})
+        return pd.DataFrame({"prediction": schema.target.in_unit(outputs).numpy()})
     if outputs.ndim == 2:
         probabilities = outputs.double().softmax(1).numpy()
     else:

@@ -104,7 +104,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         loss=losses.build(params.loss, settings.class_weights, data.schema.target).to(where),
         optimizer=optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings),
         lr=optimizers.learning_rate(settings, len(train)),
-        measure=partial(metrics.measure, params.task, scale=data.schema.target.scale),
+        measure=partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit),
         autocast=device.autocast(settings.precision, where),
         clip_norm=settings.clip_norm,
     )

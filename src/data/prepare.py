@@ -45,7 +45,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
         targets = numbers if task == "classification" else numbers.astype(np.float32)
     else:
         goal = target.fit_regression(wanted, parts[0], settings.target_transform)
-        targets = ((numbers - goal.offset) / goal.scale).astype(np.float32)
+        targets = goal.encoded(numbers)
     columns = encoding.fit(used.iloc[parts[0]], raw.shape is not None, described)
     splits = {
         name: {

@@ -1,12 +1,16 @@
 """What prepared data is: columns and how they were encoded, target, shapes, counts, digests."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from src import files, paths
 from src.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -97,14 +101,25 @@ Column = Annotated[Numeric | Boolean | Ordinal | Datetime | Categorical | Text |
 
 class Target(Record):
     """The column to predict. `classes`: its values in the order of their numbers, for classification and binary
-    (the second is the positive one), and `counts` the training rows of each. For a regression: prediction =
-    output * scale + offset."""
+    (the second is the positive one), and `counts` the training rows of each. For a regression the model learns
+    (value - offset) / scale, of log(1 + value) where `log`."""
 
     name: str
     classes: list[str | int] | None = None
     counts: list[int] | None = None
+    log: bool = False
     offset: float = 0.0
     scale: float = 1.0
+
+    def encoded(self, values: np.ndarray) -> np.ndarray:
+        """Values of a regression [N] as the model learns them, float32."""
+        plain = np.log1p(values) if self.log else values
+        return ((plain - self.offset) / self.scale).astype(np.float32)
+
+    def in_unit(self, outputs: "Tensor") -> "Tensor":
+        """The way back: outputs [N] in the target's own unit, float64."""
+        plain = outputs.double() * self.scale + self.offset
+        return plain.expm1() if self.log else plain
 
 
 class Schema(Record):

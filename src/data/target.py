@@ -74,14 +74,23 @@ def check_train(column: pd.Series, numbers: np.ndarray, classes: list[str | int]
 
 
 def fit_regression(column: pd.Series, train: np.ndarray, transform: str) -> Target:
-    """Offset and scale of a numeric target, from the training rows."""
-    values = regression_values(column)[train]
+    """How a numeric target is learned; offset and scale are those of the training rows."""
+    values = regression_values(column)
     if transform == "none":
         return Target(name=str(column.name))
+    if transform == "log1p":
+        if values.min() <= -1:
+            row = column.index[values.argmin()] + 1
+            raise InputError(
+                f"prepare.target '{column.name}', row {row}: {values.min():g} has no log1p; "
+                "set prepare.target_transform: standardize"
+            )
+        values = np.log1p(values)
+    values = values[train]
     scale = float(values.std())
     if scale == 0 or values.min() == values.max():  # rounding can leave equal values a spread
         raise InputError(f"prepare.target '{column.name}' has one value only ({values[0]:g}): nothing to learn")
-    return Target(name=str(column.name), offset=float(values.mean()), scale=scale)
+    return Target(name=str(column.name), log=transform == "log1p", offset=float(values.mean()), scale=scale)
 
 
 def regression_values(column: pd.Series) -> np.ndarray:

@@ -182,16 +182,16 @@ def test_changing_a_training_row_changes_what_is_learned(workspace):
 
 
 @pytest.mark.parametrize(("source", "task"), [("diabetes", "regression"), ("diabetes", "robust_regression")])
-@pytest.mark.parametrize("transform", ["standardize", "none"])
+@pytest.mark.parametrize("transform", ["standardize", "none", "log1p"])
 def test_regression_targets_lead_back_to_their_own_unit(workspace, source, task, transform):
     schema = prepare(settings(source, None, task, **{"prepare.target_transform": transform}))
     wanted = read(source, None).frame["target"].to_numpy()
     _, splits = load_all()
     for split in splits.values():
-        found = split.targets.double().numpy() * schema.target.scale + schema.target.offset
+        found = schema.target.in_unit(split.targets).numpy()
         assert found == pytest.approx(wanted[split.rows.numpy()], rel=1e-5)
     train = splits["train"].targets
-    if transform == "standardize":
+    if transform != "none":
         assert train.mean().item() == pytest.approx(0, abs=1e-5)
         assert train.std(correction=0).item() == pytest.approx(1, abs=1e-5)
     else:
@@ -371,3 +371,9 @@ def test_infinite_numbers_may_be_missing_ones(workspace):
 def test_the_task_is_inferred_from_the_target(workspace, values, task):
     pd.DataFrame({"a": np.linspace(0, 1, len(values)), "y": values}).to_csv("mine.csv", index=False)
     assert prepare(settings(task="auto")).task == task
+
+
+def test_a_target_without_a_logarithm_is_refused(workspace):
+    write("a,y\n" + "1,2\n5,3\n7,-1\n" * 5)
+    with pytest.raises(InputError, match=r"prepare.target 'y', row 3: -1 has no log1p; set prepare.target_transform"):
+        prepare(settings(task="regression", **{"prepare.target_transform": "log1p"}))
