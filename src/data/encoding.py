@@ -16,15 +16,14 @@ MAX_CATEGORIES = 64  # of a column with an input of their own; the rest share on
 TEXT_WIDTH = 64
 
 
-def fit(frame: pd.DataFrame, pixels: bool, wanted: dict[str, str | list[str]] | None = None) -> list[Column]:
+def fit(frame: pd.DataFrame, wanted: dict[str, str | list[str]] | None) -> list[Column]:
     """Learn the encoding of every column from the training rows.
 
-    wanted: the kind of each column (a list: the words of an ordinal in their order); those missing are inferred.
+    wanted: the kind of each column (a list: the words of an ordinal in their order); None for the pixels of images.
     """
-    if pixels:
+    if wanted is None:
         return [_pixels(frame)]
-    wanted = wanted or {}
-    return [_fit(frame[name], wanted.get(str(name)) or _plain_kind(frame[name])) for name in frame]
+    return [_fit(frame[name], wanted[str(name)]) for name in frame]
 
 
 def encode(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
@@ -110,12 +109,6 @@ def _pixels(frame: pd.DataFrame) -> Pixels:
         return Pixels(names=list(frame), mean=mean, std=float(np.sqrt((values - mean) ** 2 @ weights)) or 1.0)
     values = frame.to_numpy(np.float64)
     return Pixels(names=list(frame), mean=float(values.mean()), std=_spread(values))
-
-
-def _plain_kind(column: pd.Series) -> str:
-    if is_number(column):
-        return "numeric"
-    return "datetime" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
 
 
 def _fit(column: pd.Series, kind: str | list[str]) -> Column:

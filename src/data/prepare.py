@@ -46,7 +46,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     else:
         goal = target.fit_regression(wanted, parts[0], settings.target_transform)
         targets = goal.encoded(numbers)
-    columns = encoding.fit(used.iloc[parts[0]], raw.shape is not None, described)
+    columns = encoding.fit(used.iloc[parts[0]], described)
     splits = {
         name: {
             "inputs": _inputs(used.iloc[part], columns, raw.shape),
@@ -99,10 +99,13 @@ def _inputs(part: pd.DataFrame, columns: list[Column], shape: Shape | None) -> n
     return encoding.compact(part, columns).reshape(len(part), *shape)
 
 
-def _kinds(features: pd.DataFrame, params: Params, pixels: bool) -> tuple[dict[str, str | list[str]], dict[str, str]]:
-    """How each column is encoded, and which are not used, with the reason. InputError when none is left."""
+def _kinds(
+    features: pd.DataFrame, params: Params, pixels: bool
+) -> tuple[dict[str, str | list[str]] | None, dict[str, str]]:
+    """How each column is encoded (None: all are pixels), and which are not used, with the reason. InputError when none
+    is left."""
     if pixels:
-        return {}, {SPLIT: "it is the source's own division, for prepare.split: given"} if SPLIT in features else {}
+        return None, {SPLIT: "it is the source's own division, for prepare.split: given"} if SPLIT in features else {}
     wanted = params.prepare.columns
     described = kinds.describe(features, wanted)
     deciding = params.prepare.split_column

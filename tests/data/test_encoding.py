@@ -9,9 +9,14 @@ from src.data.schema import Boolean, Categorical, Numeric, Pixels
 from src.errors import InputError
 
 
+def fit(frame):
+    """The encoding of columns of numbers and words."""
+    numbers = {name: encoding.is_number(frame[name]) for name in frame}
+    return encoding.fit(frame, {name: "numeric" if number else "categorical" for name, number in numbers.items()})
+
+
 def fitted(values, name="c"):
-    """The encoding of one column."""
-    return encoding.fit(pd.DataFrame({name: values}), pixels=False)
+    return fit(pd.DataFrame({name: values}))
 
 
 def encoded(values, columns):
@@ -93,26 +98,26 @@ def test_the_order_of_the_rows_does_not_change_the_encoding(values, random):
 
 def test_pixels_share_mean_and_deviation():
     frame = pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]})
-    columns = encoding.fit(frame, pixels=True)
+    columns = encoding.fit(frame, None)
     assert columns == [Pixels(names=["p0", "p1"], mean=4, std=frame.to_numpy().std())]
     assert encoding.encode(frame, columns) == pytest.approx((frame.to_numpy() - 4) / frame.to_numpy().std())
     assert encoding.encode(frame[["p1", "p0"]], columns) == pytest.approx(encoding.encode(frame, columns))
 
 
 def test_a_missing_pixel_becomes_the_mean():
-    columns = encoding.fit(pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]}), pixels=True)
+    columns = encoding.fit(pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]}), None)
     assert encoding.encode(pd.DataFrame({"p0": [np.nan], "p1": [4.0]}), columns).tolist() == [[0, 0]]
 
 
 def test_columns_are_found_by_name_and_others_ignored():
     frame = pd.DataFrame({"a": [1.0, 3.0], "b": ["x", "y"]})
-    columns = encoding.fit(frame, pixels=False)
+    columns = fit(frame)
     other = pd.DataFrame({"b": ["y", "x"], "more": [0, 0], "a": [3.0, 1.0]}, index=["first", "second"])
     assert encoding.encode(other, columns).tolist() == [[1, 0, 1], [-1, 1, 0]]
 
 
 def test_no_rows_give_no_rows():
-    columns = fitted([1.0, 2.0]) + encoding.fit(pd.DataFrame({"d": ["x", None]}), pixels=False)
+    columns = fitted([1.0, 2.0]) + fit(pd.DataFrame({"d": ["x", None]}))
     assert encoding.encode(pd.DataFrame({"c": [], "d": []}), columns).shape == (0, 3)
 
 
@@ -146,11 +151,11 @@ def test_infinite_training_values_are_refused():
 def test_the_row_named_is_the_sources_row_after_others_were_dropped():
     frame = pd.DataFrame({"c": [1.0, 2.0, 3.0, np.inf]}).iloc[[1, 3]]
     with pytest.raises(InputError, match=r"column 'c', row 4: 'inf'"):
-        encoding.fit(frame, pixels=False)
+        fit(frame)
 
 
 def test_missing_columns_are_refused():
-    columns = encoding.fit(pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0], "d": [1.0, 2.0]}), pixels=False)
+    columns = fit(pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0], "d": [1.0, 2.0]}))
     with pytest.raises(InputError, match=r"^the rows lack column 'b'$"):
         encoding.encode(pd.DataFrame({"a": [1.0], "d": [1.0]}), columns)
     with pytest.raises(InputError, match=r"^the rows lack column 'a' and 1 more$"):
@@ -158,7 +163,7 @@ def test_missing_columns_are_refused():
 
 
 def fit_as(values, kind):
-    return encoding.fit(pd.DataFrame({"c": values}), pixels=False, wanted={"c": kind})
+    return encoding.fit(pd.DataFrame({"c": values}), {"c": kind})
 
 
 def test_yes_and_no_are_one_input_in_any_spelling():
