@@ -70,8 +70,11 @@ class Image(Section):
 
 class Prepare(Section):
     source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file or folder")
-    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel", "npz", "idx", "pictures"] = Field(
+    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel", "sql", "npz", "idx", "pictures"] = Field(
         "auto", description="of the file or folder; auto: by its name, or by what is in it"
+    )
+    url: str | None = Field(
+        None, description="of the database that a .sql file asks; PREPARE_PASSWORD has its password"
     )
     image: Image = Field(default_factory=Image, description="what pictures become")
     on_bad_image: Literal["fail", "skip"] = Field("fail", description="what to do with a file that is no picture")

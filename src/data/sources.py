@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -141,6 +142,31 @@ def excel(path: Path, settings: Prepare) -> Raw:
         raise InputError(f"{path} is not an Excel file that can be read: {error}") from None
 
 
+def sql(path: Path, settings: Prepare) -> Raw:
+    """What a query in a .sql file gives from the database at prepare.url. A password comes from the environment
+    (PREPARE_PASSWORD) and is written nowhere."""
+    import sqlalchemy
+
+    if settings.url is None:
+        raise InputError(f"{path} is a query: set prepare.url to its database, such as postgresql://me@host/sales")
+    try:
+        url = sqlalchemy.make_url(settings.url)
+        if url.password is not None:
+            raise InputError("prepare.url must hold no password: leave it out, and set PREPARE_PASSWORD")
+        if url.get_backend_name() == "sqlite" and url.database:
+            url = url.set(database=str(paths.root() / url.database))  # else a missing file would be a new database
+            if not Path(str(url.database)).is_file():
+                raise InputError(f"prepare.url: {url.database} is not there")
+        url = url.set(password=os.environ["PREPARE_PASSWORD"]) if "PREPARE_PASSWORD" in os.environ else url
+        with sqlalchemy.create_engine(url).connect() as connection:
+            frame = pd.read_sql(sqlalchemy.text(path.read_text(encoding="utf-8")), connection)
+    except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError, ImportError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"the query in {path} cannot be run at {settings.url}: {reason}") from None
+    note = "DVC watches the query, not the database: dvc repro -f prepare reads it again"
+    return Raw(frame.replace(settings.missing, None) if settings.missing else frame, notes=[note])
+
+
 def npz(path: Path, settings: Prepare) -> Raw:
     frame, shape = images.npz(path)
     return Raw(frame, images.TARGET, shape=shape)
@@ -216,6 +242,7 @@ FORMATS: dict[str, Format] = {
     "feather": Format(feather, (".feather", ".arrow")),
     "jsonl": Format(json_lines, (".jsonl", ".ndjson")),
     "excel": Format(excel, (".xlsx", ".xls", ".ods")),
+    "sql": Format(sql, (".sql",)),
     "npz": Format(npz, (".npz",)),
     "idx": Format(idx, parts=images.idx_files),
     "pictures": Format(pictures, parts=images.picture_files),

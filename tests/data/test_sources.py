@@ -1,4 +1,6 @@
 import math
+import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -198,3 +200,48 @@ def test_the_format_can_be_stated_where_the_name_does_not_tell(workspace):
 def test_words_for_missing_values_hold_in_every_format(workspace):
     FRAME.to_parquet("mine.parquet")
     assert read("mine.parquet", "y", missing=["ü"]).frame["name"].isna().tolist() == [False, True, True]
+
+
+@pytest.fixture
+def database(workspace):
+    """A SQLite database with a table `rows`, and a query of it in data/raw/rows.sql."""
+    with closing(sqlite3.connect("rows.db")) as connection:
+        FRAME.drop(columns="day").to_sql("rows", connection, index=False)
+    write("SELECT size, name, count, y FROM rows WHERE count < 3 -- two of them\n", "data/raw/rows.sql")
+    return "data/raw/rows.sql"
+
+
+def test_a_query_gives_a_table(database, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("temporary"))
+    raw = read(database, "y", url="sqlite:///rows.db")
+    assert list(raw.frame) == ["size", "name", "count", "y"]
+    assert raw.frame["count"].tolist() == [1, 2]
+    assert raw.frame["name"].isna().tolist() == [False, True]
+    assert raw.notes == ["DVC watches the query, not the database: dvc repro -f prepare reads it again"]
+
+
+@pytest.mark.parametrize(
+    ("url", "query", "message"),
+    [
+        (None, "SELECT 1", r"rows.sql is a query: set prepare.url to its database, such as postgresql://"),
+        ("sqlite:///none.db", "SELECT 1", r"prepare.url: .*none.db is not there"),
+        ("sqlite:///rows.db", "SELECT absent FROM rows", r"cannot be run at sqlite:///rows.db: .*no such column"),
+        ("sqlite:///rows.db", "no query", r"cannot be run at sqlite:///rows.db: .*syntax error"),
+        ("rows.db", "SELECT 1", r"cannot be run at rows.db: Could not parse SQLAlchemy URL"),
+        ("mysql+none://host/x", "SELECT 1", r"cannot be run at mysql\+none://host/x: "),
+        ("postgresql://me:secret@host/x", "SELECT 1", r"prepare.url must hold no password: .* set PREPARE_PASSWORD$"),
+    ],
+)
+def test_a_query_that_cannot_be_run_is_told(database, url, query, message):
+    write(query, database)
+    with pytest.raises(InputError, match=message) as caught:
+        read(database, "y", url=url)
+    assert "secret" not in str(caught.value)
+    assert not Path("none.db").exists()
+
+
+def test_the_password_comes_from_the_environment_and_is_not_told(database, monkeypatch):
+    monkeypatch.setenv("PREPARE_PASSWORD", "secret")
+    with pytest.raises(InputError, match=r"cannot be run at postgresql://me@127.0.0.1:1/x") as caught:
+        read(database, "y", url="postgresql://me@127.0.0.1:1/x")
+    assert "secret" not in str(caught.value)
