@@ -60,7 +60,7 @@ def compare(path: Path) -> dict[str, Any]:
     """Outcome of one table: the mean test metric of Loopline and of scikit-learn, or the reason of a refusal."""
     from src.data import sources
     from src.errors import InputError, RunError
-    from src.params import Prepare
+    from src.sections import Prepare
 
     # the name tells the table within its R package
     row: dict[str, Any] = {"table": f"{path.parent.name}/{path.stem}", "rows": _rows(path)}
@@ -77,7 +77,7 @@ def compare(path: Path) -> dict[str, Any]:
             reason = str(error).replace(f"{path.parent}{os.sep}", "").splitlines()[0]
             return {**row, "outcome": "refused", "reason": reason[:200]}
     task, metric = pairs[0][:2]
-    ours, theirs = (sum(pair[place] for pair in pairs) / len(pairs) for place in (2, 3))
+    ours, theirs = (sum(float(pair[place]) for pair in pairs) / len(pairs) for place in (2, 3))
     return {
         **row,
         "outcome": "trained",

@@ -22,22 +22,25 @@ if TYPE_CHECKING:
 
 
 class Result:
-    """What a trained model gave on one split: `outputs`, `targets` (on the CPU) and `metrics`, the loss first."""
+    """What a trained model gave on one split: `outputs`, `targets` (on the CPU) and `metrics`, the loss first.
+    `decisions` are the outputs, moved so that the threshold is at 0 where there is one."""
 
     def __init__(self, params: Params, trained: Trained, split: Split) -> None:
         where = device.select(params.train.device)
         self.schema: Schema = trained.schema
         task = self.schema.task
-        loss = losses.build(params.loss, params.train.class_weights, self.schema.target).to(where)
+        loss = losses.build(params.loss, params.train, self.schema.target).to(where)
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
         size, scale = params.train.batch_size, self.schema.scale
         batches = Batches(split.inputs.to(where), split.targets.to(where), size, scale=scale)
         device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(trained.network.to(where), batches, loss, autocast)
-        measured = metrics.measure(task, outputs, targets, in_unit=self.schema.target.in_unit)
-        self.metrics = {"loss": mean, **measured}
         self.outputs, self.targets, self.rows = outputs.cpu(), targets.cpu(), split.rows
+        self.threshold = trained.threshold
+        self.decisions = metrics.decisions(self.outputs, self.threshold) if task == "binary" else self.outputs
+        measured = metrics.measure(task, self.decisions, self.targets, in_unit=self.schema.target.in_unit)
+        self.metrics = {"loss": mean, **measured}
 
     def write_tables(self, folder: Path) -> list[Path]:
         """predictions.csv, and for classes per_class.csv; returns their paths."""
@@ -51,7 +54,7 @@ class Result:
 
     def predictions(self) -> pd.DataFrame:
         """One line a row: its number in the source, the actual value, the prediction and any probabilities."""
-        table = serving.table(self.outputs, self.schema)
+        table = serving.table(self.outputs, self.schema, self.threshold)
         table.insert(0, "row", self.rows.numpy())
         table.insert(1, "actual", self._actual())
         return table
@@ -60,7 +63,7 @@ class Result:
         """Precision, recall, F1 and support of each class; empty for a regression."""
         if self.schema.target.classes is None:
             return pd.DataFrame()
-        counts = metrics.confusion(self.outputs, self.targets).double()
+        counts = metrics.confusion(self.decisions, self.targets).double()
         hits, actual, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
         return pd.DataFrame(
             {
@@ -82,7 +85,7 @@ class Result:
                 "residuals": plots.residuals(values, actual),
                 "prediction": plots.predicted_against_actual(values, actual),
             }
-        counts = metrics.confusion(self.outputs, self.targets).numpy()
+        counts = metrics.confusion(self.decisions, self.targets).numpy()
         found = {"confusion": plots.confusion(counts, classes)}
         if self.schema.task == "binary":
             scores = self.outputs.numpy()

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from src import files, model_file, paths, training
+from src import cli, files, metrics, model_file, models, paths, training
 from src.evaluation import Result
 from src.fingerprint import Fingerprint
+from src.model_file import Trained
 from src.params import Params
 from src.tracking.history import History
 from src.training import Data
@@ -22,6 +23,7 @@ def export(params: Params, data: Data, folder: Path, mark: Fingerprint) -> dict[
         model=params.model.model_dump(),
         epoch=best["epoch"],
         monitor=params.train.monitor,
+        **({"threshold": _threshold(params, data, best["model"])} if params.task == "binary" else {}),
         val={key.removeprefix("val/"): value for key, value in best["metrics"].items() if key.startswith("val/")},
         fingerprint=mark.digest,
     )
@@ -30,3 +32,16 @@ def export(params: Params, data: Data, folder: Path, mark: Fingerprint) -> dict[
     report = {**result.metrics, "best_epoch": best["epoch"], "epochs": history.read()[0][-1]["epoch"]}
     files.write_json(paths.REPORTS / "train.json", report)
     return report
+
+
+def _threshold(params: Params, data: Data, weights: dict[str, Any]) -> float:
+    """train.threshold, or the one that is best on the validation split."""
+    wanted = params.train.threshold
+    if isinstance(wanted, float):
+        return wanted
+    network = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
+    network.load_state_dict(weights)
+    result = Result(params, Trained(network.eval(), data.schema, {}), data.val)
+    threshold = metrics.best_threshold(wanted, result.outputs, result.targets)
+    cli.say(f"threshold: {threshold:.3g}, for the best {wanted} on validation")
+    return threshold

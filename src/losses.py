@@ -28,13 +28,17 @@ class Loss(NamedTuple):
     tasks: tuple[str, ...]
 
 
-def build(name: str, class_weights: str | dict[str, float] = "none", target: Any = None) -> nn.Module:
+def build(name: str, settings: Any = None, target: Any = None) -> nn.Module:
     """The loss `name`; with class weights the mean over samples of weight x loss.
 
     Not the weighted mean, which would depend on which classes a batch happens to hold.
-    target: what the schema says of it. InputError for a weight of a class that it does not have.
+    settings: class_weights and pos_weight as in the params section train; target: what the schema says of it.
+    InputError for a weight of a class that it does not have.
     """
-    weights = None if target is None else weights_of(class_weights, target.classes, target.counts)
+    weights = None
+    if target is not None and target.classes:
+        positive = {str(target.classes[-1]): settings.pos_weight}
+        weights = weights_of(positive if settings.pos_weight else settings.class_weights, target.classes, target.counts)
     import torch
     from torch import Tensor, nn
 

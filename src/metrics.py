@@ -7,6 +7,7 @@ Only tensor methods are used, so that params can be checked against METRICS befo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -57,6 +58,11 @@ def predicted(outputs: Tensor) -> Tensor:
     return outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).long()
 
 
+def decisions(outputs: Tensor, threshold: float) -> Tensor:
+    """Logits [N] of a binary task moved so that those above 0 are the positives, float64."""
+    return outputs.double() - math.log(threshold / (1 - threshold))
+
+
 def confusion(outputs: Tensor, targets: Tensor) -> Tensor:
     """Counts [actual, predicted], int64."""
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
@@ -94,6 +100,44 @@ def average_precision(outputs: Tensor, targets: Tensor) -> Tensor:
     return (precision * hits).sum() / hits.sum()
 
 
+def f1(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of the positive class; 0 where there is neither a positive nor a prediction of one, as in scikit-learn."""
+    counts = confusion(outputs, targets).double()
+    return 2 * counts[1, 1] / (counts[1].sum() + counts[:, 1].sum()).clamp(min=1)
+
+
+def balanced_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the classes that occur of the share that was found."""
+    counts = confusion(outputs, targets).double()
+    seen = counts.sum(1) > 0
+    return (counts.diagonal()[seen] / counts.sum(1)[seen]).mean()
+
+
+def best_threshold(name: str, outputs: Tensor, targets: Tensor) -> float:
+    """The probability above which to predict a positive for the best accuracy, balanced accuracy or F1.
+
+    Halfway between two neighbouring logits; of those that are equally good, the one nearest to 0.5.
+    """
+    scores, order = outputs.double().sort()
+    wanted = targets.double()[order]
+    distinct = (scores.diff() > 0).nonzero()[:, 0]  # a border after each of these places
+    borders = (scores[distinct] + scores[distinct + 1]) / 2
+    missed = wanted.cumsum(0)[distinct]
+    rejected = distinct + 1 - missed
+    positives, negatives = wanted.sum(), len(wanted) - wanted.sum()
+    hits, alarms = positives - missed, negatives - rejected
+    values = {
+        "accuracy": (hits + rejected) / len(wanted),
+        "balanced_accuracy": (hits / positives + rejected / negatives) / 2,
+        "f1": 2 * hits / (hits + alarms + positives),
+    }[name]
+    usable = values.isfinite() & (borders.abs() < 30)  # beyond, a probability is 0 or 1 when it is written
+    if not usable.any():  # one score, or one class: nothing to choose by
+        return 0.5
+    best = borders[usable & (values >= values[usable].max() - 1e-12)]
+    return float(best[best.abs().argmin()].sigmoid())
+
+
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean().sqrt()
 
@@ -116,6 +160,8 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(accuracy, "maximise", PROBABILISTIC),
     "macro_f1": Metric(macro_f1, "maximise", ("classification",)),
     "roc_auc": Metric(roc_auc, "maximise", ("binary",)),
+    "f1": Metric(f1, "maximise", ("binary",)),
+    "balanced_accuracy": Metric(balanced_accuracy, "maximise", ("binary",)),
     "average_precision": Metric(average_precision, "maximise", ("binary",)),
     "rmse": Metric(rmse, "minimise", REGRESSIONS),
     "mae": Metric(mae, "minimise", REGRESSIONS),

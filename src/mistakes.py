@@ -76,6 +76,12 @@ def _misfits(params: Any) -> Iterator[str]:
         yield f"train.loss = '{params.train.loss}' does not fit task {params.task}: use auto, {', '.join(fitting)}"
     if params.train.class_weights != "none" and params.task not in PROBABILISTIC:
         yield f"train.class_weights: task {params.task} has no classes; set it to none"
+    if params.task != "binary":
+        for name, unset in (("pos_weight", None), ("threshold", 0.5)):
+            if getattr(params.train, name) != unset:
+                yield f"train.{name} is for task binary, and the task is {params.task}: set it to {unset or 'null'}"
+    elif params.train.pos_weight is not None and params.train.class_weights != "none":
+        yield "train.pos_weight and train.class_weights both weigh the classes: set one of them"
     if params.train.monitor not in metrics:
         yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
     for name in params.validate_.minimum:

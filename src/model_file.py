@@ -19,6 +19,11 @@ class Trained(NamedTuple):
     schema: Schema
     spec: dict[str, Any]
 
+    @property
+    def threshold(self) -> float:
+        """The probability above which the positive class of a binary task is predicted."""
+        return float(self.spec.get("threshold", 0.5))
+
 
 def save(folder: Path, weights: dict[str, Any], schema: Schema, **facts: Any) -> None:
     """Write both files. `facts` must hold `model`, the settings of that params section; the rest is for readers."""

@@ -1,181 +1,20 @@
-"""Every knob of the pipeline: name, type, default, bounds and meaning, in one place. Nothing here imports torch.
+"""The params of the pipeline: read from params.yaml, checked, changed. Nothing here imports torch.
 
-`params.yaml` holds the values; one section a stage, plus `seed`, `task`, `model`, `tracking` and `tune`.
-`python -m src.params_table` prints this page as Markdown.
+`params.yaml` holds the values; one section a stage, plus `seed`, `task`, `model`, `tracking` and `tune`; every section
+is defined in src/sections.py. `python -m src.params_table` prints them as Markdown.
 """
 
-import ast
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from src import paths
 from src.errors import InputError
-from src.losses import DEFAULT_LOSS, LOSSES
-from src.metrics import METRICS
-from src.mistakes import disagreements, line, one_of
-from src.optimizers import OPTIMIZERS, SCHEDULES
-
-Task = Literal["auto", "classification", "binary", "regression", "robust_regression"]
-Kind = Literal["numeric", "categorical", "boolean", "datetime", "text", "ignore"]
-
-
-def _models() -> list[str]:
-    """The keys of MODELS, read from the source text: importing the models would import torch."""
-    tree = ast.parse(Path(__file__).with_name("models.py").read_text(encoding="utf-8"))
-    registry = next(
-        node.value for node in tree.body if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "MODELS"
-    )
-    return [ast.literal_eval(key) for key in registry.keys]  # type: ignore[union-attr]
-
-
-def _name(names: list[str]) -> Any:
-    return Annotated[str, AfterValidator(partial(one_of, names))]
-
-
-class Section(BaseModel):
-    # strict: YAML has types, so "0.1" in quotes or yes for a number is a mistake to report, not to convert
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-# told apart by what is written, so that a mistake in one is not also reported as "not the other"
-KindOrOrder = Annotated[
-    Annotated[Kind, Tag("<kind>")] | Annotated[list[str], Field(min_length=2), Tag("<order>")],
-    Discriminator(lambda value: "<order>" if isinstance(value, list) else "<kind>"),
-]
-
-
-Weights = Annotated[
-    Annotated[Literal["none", "balanced"], Tag("<name>")]
-    | Annotated[dict[str, Annotated[float, Field(gt=0, le=1e6)]], Tag("<weights>")],
-    Discriminator(lambda value: "<weights>" if isinstance(value, dict) else "<name>"),
-]
-
-
-class Fractions(Section):
-    train: float = Field(0.7, gt=0, lt=1, description="share of the rows to train on")
-    val: float = Field(0.15, gt=0, lt=1, description="share for validation: stopping, choosing, tuning")
-    test: float = Field(0.15, gt=0, lt=1, description="share that only the evaluate stage opens")
-
-
-class Image(Section):
-    size: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        [32, 32], min_length=2, max_length=2, description="pictures in files: height and width they are brought to"
-    )
-    channels: Literal[1, 3] = Field(3, description="pictures in files: 1 for grey, 3 for RGB")
-
-
-class Prepare(Section):
-    source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file or folder")
-    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel", "sql", "npz", "idx", "pictures"] = Field(
-        "auto", description="of the file or folder; auto: by its name, or by what is in it"
-    )
-    url: str | None = Field(
-        None, description="of the database that a .sql file asks; PREPARE_PASSWORD has its password"
-    )
-    image: Image = Field(default_factory=Image, description="what pictures become")
-    on_bad_image: Literal["fail", "skip"] = Field("fail", description="what to do with a file that is no picture")
-    target: str | None = Field(None, description="the column to predict; bundled sets know theirs")
-    columns: dict[str, KindOrOrder] = Field(
-        default_factory=dict,
-        description="what is not inferred as you want it, name: numeric, categorical, boolean, datetime, text, ignore, "
-        "or the words of an ordered column in their order",
-    )
-    missing: list[str] = Field(default_factory=list, description="words that stand for a missing value, beside NA etc.")
-    infinite: Literal["fail", "missing"] = Field("fail", description="what an infinite number is")
-    target_transform: Literal["none", "standardize", "log1p"] = Field(
-        "standardize", description="regression only; reports and predictions are in the target's own unit"
-    )
-    split: Literal["auto", "random", "stratified", "group", "time", "hash", "given"] = Field(
-        "auto", description="how rows come to their split. auto: stratified for classes, random for numbers"
-    )
-    split_column: str | None = Field(None, description="of group, time, hash and given: the column that decides")
-    duplicates: Literal["auto", "together", "apart"] = Field(
-        "auto", description="identical rows of a random split. auto: together, unless more than 20% repeat another"
-    )
-    fractions: Fractions = Field(default_factory=Fractions, description="the three splits; they sum to 1")
-
-
-class Model(Section):
-    name: _name(_models()) = Field("mlp", description="the network")  # type: ignore[valid-type]
-    widths: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
-        [256, 128], description="mlp: units of each hidden layer"
-    )
-    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        [32, 64], min_length=1, description="cnn, resnet: channels of each stage"
-    )
-    activation: Literal["relu", "gelu", "silu", "tanh"] = Field("relu", description="mlp, cnn, resnet")
-    dropout: float = Field(0.4, ge=0, lt=1, description="mlp, cnn, resnet: share of units dropped in training")
-
-
-class Train(Section):
-    epochs: int = Field(60, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples per update")
-    lr: float = Field(0.002, gt=0, le=100, description="peak learning rate")
-    optimizer: _name(list(OPTIMIZERS)) = Field("adamw", description="the update rule")  # type: ignore[valid-type]
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd: the others do not use it, and say so")
-    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
-        [0.9, 0.999], min_length=2, max_length=2, description="adam, adamw: decay of the two running averages"
-    )
-    weight_decay: float = Field(0.01, ge=0, le=10, description="sgd (L2), adamw (decoupled); not used by adam")
-    schedule: _name(list(SCHEDULES)) = Field(  # type: ignore[valid-type]
-        "cosine", description="learning rate over time"
-    )
-    warmup_epochs: float = Field(2.0, ge=0, description="cosine: epochs of linear warm-up; may be a fraction")
-    step_epochs: int = Field(20, ge=1, description="step: epochs between two drops")
-    step_factor: float = Field(0.1, gt=0, lt=1, description="step: what each drop multiplies by")
-    clip_norm: float | None = Field(None, gt=0, description="largest gradient norm; null for no clipping")
-    loss: _name(["auto", *LOSSES]) = Field("auto", description="auto: by task")  # type: ignore[valid-type]
-    class_weights: Weights = Field(
-        "none", description="what each class counts for in the loss: none, balanced, or class: weight (1 where unnamed)"
-    )
-    monitor: _name(list(METRICS)) = Field(  # type: ignore[valid-type]
-        "loss", description="validation metric that decides the best epoch, early stopping and tuning"
-    )
-    patience: int | None = Field(None, ge=1, description="epochs without a better monitor before stopping")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 autocast on CUDA GPUs that have it, else fp32"
-    )
-
-
-class Validate(Section):
-    minimum: dict[str, float] = Field(
-        default_factory=dict,
-        description="metric: bound. A model that is worse on validation stops the pipeline before the test",
-    )
-
-
-class Tracking(Section):
-    uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
-    experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
-
-
-class Range(Section):
-    low: float = Field(description="smallest value tried")
-    high: float = Field(description="largest value tried")
-    log: bool = Field(False, description="sample on a logarithmic scale")
-
-
-Choices = list[bool | int | float | str]
-Allowed = Annotated[
-    Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
-    Discriminator(lambda value: "<choices>" if isinstance(value, list) else "<range>"),
-]
-
-
-class Tune(Section):
-    trials: int = Field(20, ge=1, description="trials in all, over every call on the same study")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="how the next values are chosen")
-    pruner: Literal["median", "hyperband", "none"] = Field("median", description="how bad trials are stopped early")
-    storage: str = Field("models/tune.journal", min_length=1, description="a journal file, or any Optuna storage URL")
-    space: dict[str, Allowed] = Field(
-        {"train.lr": Range(low=1e-4, high=0.3, log=True), "train.optimizer": ["sgd", "adam", "adamw"]},
-        description="param: {low, high, log} or a list of choices",
-    )
+from src.losses import DEFAULT_LOSS
+from src.mistakes import disagreements, line
+from src.sections import Model, Prepare, Range, Section, Task, Tracking, Train, Tune, Validate
 
 
 class Params(Section):

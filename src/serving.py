@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from src import model_file
+from src import metrics, model_file
 from src.data import encoding
 from src.data.schema import Schema
 
@@ -33,22 +33,27 @@ class Predictor:
         with torch.no_grad():
             parts = [self.trained.network(part) for part in inputs.split(CHUNK)]
         outputs = torch.cat(parts) if parts else torch.zeros(0, schema.outputs)
-        return table(outputs, schema).set_index(rows.index)
+        return table(outputs, schema, self.trained.threshold).set_index(rows.index)
 
 
-def table(outputs: torch.Tensor, schema: Schema) -> pd.DataFrame:
-    """Outputs of a network ([N, classes] or [N]) as predictions, one row each."""
+def table(outputs: torch.Tensor, schema: Schema, threshold: float = 0.5) -> pd.DataFrame:
+    """Outputs of a network ([N, classes] or [N]) as predictions, one row each.
+
+    threshold: the probability above which the positive class of a binary task is predicted.
+    """
     classes = schema.target.classes
     if classes is None:
         return pd.DataFrame({"prediction": schema.target.in_unit(outputs).numpy()})
     if outputs.ndim == 2:
         probabilities = outputs.double().softmax(1).numpy()
+        chosen = probabilities.argmax(1)
     else:
         positive = outputs.double().sigmoid().numpy()
         probabilities = np.stack([1 - positive, positive], axis=1)
+        chosen = metrics.predicted(metrics.decisions(outputs, threshold)).numpy()
     columns = {f"probability_{name}": probabilities[:, index] for index, name in enumerate(classes)}
-    best = np.array(classes, dtype=object)[probabilities.argmax(1)]
-    return pd.DataFrame({"prediction": pd.Series(best).infer_objects(), **columns})
+    names = np.array(classes, dtype=object)[chosen]
+    return pd.DataFrame({"prediction": pd.Series(names).infer_objects(), **columns})
 
 
 def _register() -> None:

@@ -14,7 +14,7 @@ from src.data import schema as schemas
 from src.data.batches import Batches
 from src.data.prepared import Split
 from src.data.schema import Schema
-from src.errors import RunError
+from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
 from src.loop import Epoch, Trainer, fit
 from src.params import Params
@@ -95,13 +95,24 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
     device.set_threads(model, data.schema.shape, settings.batch_size)
     model.to(where)
+    strengths = settings.augment.model_dump()
+    if any(strengths.values()) and len(data.schema.shape) != 3:
+        raise InputError("train.augment changes images, and this data is a table: set all of it to 0")
     train, val = (
-        Batches(split.inputs.to(where), split.targets.to(where), settings.batch_size, params.seed, data.schema.scale)
+        Batches(
+            split.inputs.to(where),
+            split.targets.to(where),
+            settings.batch_size,
+            params.seed,
+            data.schema.scale,
+            settings.sampler == "balanced",
+            strengths,
+        )
         for split in (data.train, data.val)
     )
     trainer = Trainer(
         model=model,
-        loss=losses.build(params.loss, settings.class_weights, data.schema.target).to(where),
+        loss=losses.build(params.loss, settings, data.schema.target).to(where),
         optimizer=optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings),
         lr=optimizers.learning_rate(settings, len(train)),
         measure=partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit),

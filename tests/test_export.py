@@ -5,6 +5,7 @@ import torch
 
 from src import checkpoints, export, files, fingerprint, model_file, paths, training
 from src.evaluation import Result
+from src.serving import Predictor
 from src.tracking.history import TIMINGS
 
 # overfits at once, so that the best epoch is not the last
@@ -59,3 +60,29 @@ def test_exported_twice_it_is_the_same_to_the_byte(trained):
         path.unlink()
     export.export(params, data, folder, mark)
     assert [path.read_bytes() for path in written] == before
+
+
+@pytest.mark.parametrize("wanted", ["f1", 0.2])
+def test_a_threshold_is_kept_with_the_model_and_decides_everywhere(prepared_data, workspace, wanted, capsys):
+    import sklearn.datasets
+
+    short = {"train.epochs": 2, "train.warmup_epochs": 1.0, "train.threshold": wanted}
+    params, data = prepared_data("breast_cancer", "binary", **short)
+    folder = workspace / "checkpoints"
+    folder.mkdir()
+    list(training.train(params, data, folder))
+    export.export(params, data, folder, fingerprint.of(params, data.schema))
+    model = model_file.load()
+    found = [Result(params, trained, data.val) for trained in (model, model._replace(spec={}))]
+    if wanted == "f1":
+        assert f"threshold: {model.threshold:.3g}, for the best f1 on validation" in capsys.readouterr().err
+        assert found[0].metrics["f1"] >= found[1].metrics["f1"]
+    else:
+        assert model.threshold == wanted
+        assert found[0].metrics["balanced_accuracy"] != found[1].metrics["balanced_accuracy"]
+    table = found[0].predictions()
+    assert ((table["probability_malignant"] > model.threshold) == (table["prediction"] == "malignant")).all()
+    assert found[0].per_class()["support"].sum() == len(table)
+    rows = sklearn.datasets.load_breast_cancer(as_frame=True).frame.iloc[table["row"]]
+    served = Predictor(paths.MODELS).predict(rows)
+    assert (served["prediction"].to_numpy() == table["prediction"]).all()

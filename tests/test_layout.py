@@ -19,8 +19,9 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Data goes one way: a module imports from its own layer and from those above it, never from one below.
 LAYERS = [
     ["errors", "paths"],
-    ["cli", "files", "losses", "metrics", "optimizers"],
+    ["augment", "cli", "files", "losses", "metrics", "optimizers"],
     ["mistakes"],
+    ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],
     ["data/*", "models", "device", "checkpoints"],
     [
@@ -38,7 +39,7 @@ LAYERS = [
     ["export", "tune/*"],
 ]
 # These run on a machine that has torch alone.
-TORCH_ONLY = ["loop", "checkpoints", "models", "losses", "metrics", "optimizers", "device", "data/batches"]
+TORCH_ONLY = ["augment", "loop", "checkpoints", "models", "losses", "metrics", "optimizers", "device", "data/batches"]
 
 
 def imports(name: str) -> set[str]:

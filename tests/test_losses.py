@@ -7,9 +7,14 @@ from torch.nn import functional
 from src.data.schema import Target
 from src.errors import InputError
 from src.losses import DEFAULT_LOSS, LOSSES, build, weights_of
-from src.params import Task
+from src.params import Params, changed
+from src.sections import Task
 
 CASES = [(name, task) for name, loss in LOSSES.items() for task in loss.tasks]
+
+
+def settings(**values):
+    return changed(Params(), {f"train.{key}": value for key, value in values.items()}).train
 
 
 def batch(task, rows=7):
@@ -101,14 +106,16 @@ def test_weights_of_classes_weigh_each_sample(name, task):
     outputs, targets = batch(task, rows=40)
     classes = list(range(4 if task == "classification" else 2))
     target = Target(name="y", classes=classes, counts=torch.bincount(targets.long()).tolist())
-    plain = build(name, "none", target)
+    plain = build(name, settings(), target)
     assert plain(outputs, targets) == LOSSES[name].build()(outputs, targets)
     chosen = {str(number): float(number + 1) for number in classes[1:]}  # class 0 is not named and counts 1
     parts = [
         plain(outputs[row : row + 1], targets[row : row + 1]).item() * (int(targets[row]) + 1)
         for row in range(len(targets))
     ]
-    assert build(name, chosen, target)(outputs, targets).item() == pytest.approx(sum(parts) / len(parts), rel=1e-5)
+    assert build(name, settings(class_weights=chosen), target)(outputs, targets).item() == pytest.approx(
+        sum(parts) / len(parts), rel=1e-5
+    )
 
 
 def test_balanced_weights_give_every_class_the_same_say():
@@ -120,3 +127,11 @@ def test_balanced_weights_give_every_class_the_same_say():
 def test_a_weight_of_a_class_that_is_not_there_is_refused():
     with pytest.raises(InputError, match=r"train.class_weights.c is no class. There are: a, b"):
         weights_of({"c": 2.0}, ["a", "b"], [1, 1])
+
+
+def test_a_weight_of_positives_is_that_of_torch():
+    outputs, targets = batch("binary", rows=40)
+    target = Target(name="y", classes=["no", "yes"], counts=[20, 20])
+    wanted = functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=torch.tensor(3.0))
+    params = changed(Params(), {"task": "binary", "train.pos_weight": 3.0})
+    assert build("bce_with_logits", params.train, target)(outputs, targets).item() == pytest.approx(wanted.item())

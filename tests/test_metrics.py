@@ -1,3 +1,4 @@
+import itertools
 import math
 import warnings
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as reference
 
-from src.metrics import METRICS, better, confusion, measure, of_task
+from src.metrics import METRICS, best_threshold, better, confusion, decisions, measure, of_task
 
 ROWS = st.integers(2, 60)
 TIED = st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0])
@@ -59,6 +60,8 @@ def test_binary_metrics_equal_scikit_learn(case):
     outputs, targets = case
     found = measure("binary", outputs, targets)
     assert found["accuracy"] == pytest.approx(reference.accuracy_score(targets, outputs.numpy() > 0))
+    assert found["f1"] == pytest.approx(reference.f1_score(targets, outputs.numpy() > 0))
+    assert found["balanced_accuracy"] == pytest.approx(reference.balanced_accuracy_score(targets, outputs.numpy() > 0))
     assert found["roc_auc"] == pytest.approx(reference.roc_auc_score(targets, outputs))
     assert found["average_precision"] == pytest.approx(reference.average_precision_score(targets, outputs))
 
@@ -130,6 +133,32 @@ def test_better_follows_the_goal(name, value, best):
 @pytest.mark.parametrize("best", [None, 0.0, math.inf, -math.inf])
 def test_nan_is_never_better(name, best):
     assert not better(name, math.nan, best)
+
+
+@given(ranked(), st.sampled_from(["accuracy", "balanced_accuracy", "f1"]))
+def test_no_threshold_is_better_than_the_chosen_one(case, name):
+    outputs, targets = case
+    threshold = best_threshold(name, outputs, targets)
+    assert 0 < threshold < 1
+    reached = measure("binary", decisions(outputs, threshold), targets)[name]
+    borders = sorted({*outputs.double().tolist()})
+    for low, high in itertools.pairwise(borders):
+        if abs(low + high) / 2 < 30:
+            other = measure("binary", outputs.double() - (low + high) / 2, targets)[name]
+            assert reached >= other - 1e-9
+
+
+@given(ranked())
+def test_a_half_decides_as_the_sign_of_the_logit(case):
+    outputs, targets = case
+    assert torch.equal(decisions(outputs, 0.5), outputs.double())
+    half, plain = (measure("binary", values, targets) for values in (decisions(outputs, 0.5), outputs))
+    assert half == plain
+
+
+def test_one_score_or_one_class_leaves_the_threshold_at_a_half():
+    assert best_threshold("f1", torch.zeros(4), torch.tensor([0.0, 1, 0, 1])) == 0.5
+    assert best_threshold("balanced_accuracy", torch.arange(4.0), torch.ones(4)) == 0.5
 
 
 def test_goals_are_those_of_the_field():

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src import models, params
+from src import models, params, sections
 from src.errors import InputError
 from src.losses import LOSSES
 from src.metrics import METRICS, of_task
 from src.params import Params, changed, check, load
 
 ROOT = Path(__file__).parents[1]
-TASKS = [task for task in get_args(params.Task) if task != "auto"]
+TASKS = [task for task in get_args(sections.Task) if task != "auto"]
 FIELDS = dict(params.fields())
 
 
@@ -180,12 +180,12 @@ def test_an_unknown_name_is_refused_with_all_names_and_the_nearest(key, value, n
     line = mistake(nested(key, value))
     assert line.startswith(f"{key} = '{value}': must be one of ")
     assert line.endswith(f"Did you mean {nearest}?")
-    for name in params._models() if key == "model.name" else [nearest]:
+    for name in sections._models() if key == "model.name" else [nearest]:
         assert name in line
 
 
 def test_model_names_are_those_of_the_registry():
-    assert params._models() == list(models.MODELS)
+    assert sections._models() == list(models.MODELS)
     assert set(get_args(FIELDS["model.activation"].annotation)) == set(models.ACTIVATIONS)
 
 
@@ -213,6 +213,28 @@ def test_a_metric_is_accepted_for_its_tasks_only(task, metric):
         allowed = f"is no metric of {task}: use {', '.join(of_task(task))}"
         assert mistake(monitor) == f"train.monitor = '{metric}' {allowed}"
         assert mistake(minimum) == f"validate.minimum.{metric} {allowed}"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(("name", "value"), [("pos_weight", 3.0), ("threshold", "f1"), ("threshold", 0.3)])
+def test_what_decides_between_two_is_for_binary_only(task, name, value):
+    values = {"task": task, "train": {name: value}}
+    if task == "binary":
+        assert getattr(check(values).train, name) == value
+    else:
+        assert mistake(values).startswith(f"train.{name} is for task binary, and the task is {task}: set it to ")
+
+
+def test_classes_are_weighed_once():
+    values = {"task": "binary", "train": {"pos_weight": 3.0, "class_weights": "balanced"}}
+    assert mistake(values) == "train.pos_weight and train.class_weights both weigh the classes: set one of them"
+
+
+@pytest.mark.parametrize(("value", "allowed"), [(1.0, "must be less than 1"), ("recall", "must be 'accuracy', ")])
+def test_a_threshold_is_a_probability_or_a_metric(value, allowed):
+    assert mistake({"task": "binary", "train": {"threshold": value}}).startswith(
+        f"train.threshold = {value!r}: {allowed}"
+    )
 
 
 @given(st.tuples(*[st.integers(1, 98)] * 3))

@@ -20,6 +20,7 @@ TASKS = [
     ("diabetes", "regression"),
     ("diabetes", "robust_regression"),
 ]
+AUGMENTED = {"train.augment.crop": 1, "train.augment.rotate": 10.0, "train.augment.erase": 0.3}
 
 
 def untimed(epochs):
@@ -64,6 +65,11 @@ def test_equal_params_give_equal_epochs_and_another_seed_others(prepared_data):
         ("digits", "classification", {"train.optimizer": "adamw"}),
         ("digits", "classification", {"train.optimizer": "sgd", "train.lr": 0.05, "train.schedule": "one_cycle"}),
         ("digits", "classification", {"model.name": "cnn", "model.channels": [4], "train.optimizer": "adam"}),
+        (
+            "digits",
+            "classification",
+            {"model.name": "cnn", "model.channels": [4], "train.sampler": "balanced", **AUGMENTED},
+        ),
         ("diabetes", "regression", {"train.patience": 3, "train.schedule": "step"}),
     ],
 )
@@ -134,6 +140,7 @@ def test_a_checkpoint_says_what_it_is(prepared_data, workspace):
     ("changes", "message"),
     [
         ({"model.name": "cnn"}, "'cnn' cannot take this data .* use linear, mlp"),
+        ({"train.augment.crop": 1}, "train.augment changes images, and this data is a table"),
         ({"train.device": "cuda:99"}, "'cuda:99' is not on this machine. It has: auto, .*cpu"),
     ],
 )
@@ -177,7 +184,7 @@ def test_a_changed_training_gets_a_folder_of_its_own_and_says_what_changed(prepa
     assert "changed" not in said
 
 
-def test_class_weights_move_a_model_towards_the_rare_class(workspace):
+def test_weights_and_the_sampler_move_a_model_towards_the_rare_class(workspace):
     draw = np.random.default_rng(0)
     rare = np.arange(600) % 12 == 0
     rows = pd.DataFrame(
@@ -185,15 +192,20 @@ def test_class_weights_move_a_model_towards_the_rare_class(workspace):
     )
     rows.to_csv("mine.csv", index=False)
     recall = {}
-    for weights in ("none", "balanced", {"yes": 11.0}):
-        values = {"prepare.source": "mine.csv", "prepare.target": "y", "task": "binary", "train.class_weights": weights}
-        params = changed(
-            Params(), {**values, "train.epochs": 20, "train.lr": 0.1, "model.name": "linear", "train.device": "cpu"}
-        )
+    weighed = {
+        "not at all": {},
+        "balanced": {"train.class_weights": "balanced"},
+        "by name": {"train.class_weights": {"yes": 11.0}},
+        "positives": {"train.pos_weight": 11.0},
+        "sampler": {"train.sampler": "balanced"},
+    }
+    for name, weights in weighed.items():
+        values = {"prepare.source": "mine.csv", "prepare.target": "y", "task": "binary", "train.device": "cpu"}
+        params = changed(Params(), {**values, **weights, "train.epochs": 20, "train.lr": 0.1, "model.name": "linear"})
         prepare(params)
         data = training.load_data()
         trainer, train, val = training.assemble(params, data)
         list(fit(trainer, train, val, 1, 20))
         outputs, targets, _ = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
-        recall[str(weights)] = ((outputs > 0) & (targets > 0)).sum() / targets.sum()
-    assert recall["none"] < 0.3 < 0.6 < min(recall["balanced"], recall["{'yes': 11.0}"])
+        recall[name] = ((outputs > 0) & (targets > 0)).sum() / targets.sum()
+    assert recall.pop("not at all") < 0.3 < 0.6 < min(recall.values())

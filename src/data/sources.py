@@ -13,7 +13,7 @@ import pandas as pd
 from src import cli, files, paths
 from src.data import csv, images
 from src.errors import InputError
-from src.params import Prepare
+from src.sections import Prepare
 
 
 class Raw(NamedTuple):

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from src import paths
 from src.errors import InputError
-from src.params import Tracking
+from src.sections import Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

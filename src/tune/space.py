@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from src.errors import InputError
-from src.params import Params, Range, changed, fields
+from src.params import Params, changed, fields
+from src.sections import Range
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -3,12 +3,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.batches import Batches, permutation
+from src.augment import width
+from src.data.batches import Batches, balanced, generator_of, shuffled
 
 ROWS = st.integers(1, 200)
 SIZES = st.integers(1, 60)
 SEEDS = st.integers(0, 2**32 - 1)
 EPOCHS = st.integers(1, 10_000)
+
+
+def order_of(length, seed, epoch):
+    return shuffled(length, generator_of(seed, epoch))
 
 
 def numbered(rows, size, seed=0):
@@ -63,18 +68,18 @@ def test_a_ragged_last_batch_is_kept_and_a_single_sample_joins_the_batch_before(
 
 @given(SEEDS, EPOCHS)
 def test_the_order_is_a_function_of_seed_and_epoch_alone(seed, epoch):
-    first = permutation(50, seed, epoch)
+    first = order_of(50, seed, epoch)
     torch.manual_seed(epoch)  # the program's own draws do not matter
     torch.rand(3)
     batches = numbered(50, 7, seed)
     list(batches.epoch(epoch + 1))  # nor does what was asked before
     assert torch.cat([targets for _, targets in batches.epoch(epoch)]).tolist() == first.tolist()
-    assert first.tolist() != permutation(50, seed, epoch + 1).tolist()
-    assert first.tolist() != permutation(50, (seed + 1) % 2**32, epoch).tolist()
+    assert first.tolist() != order_of(50, seed, epoch + 1).tolist()
+    assert first.tolist() != order_of(50, (seed + 1) % 2**32, epoch).tolist()
 
 
 def test_seed_and_epoch_do_not_stand_in_for_each_other():
-    orders = {tuple(permutation(20, seed, epoch).tolist()) for seed in range(30) for epoch in range(1, 31)}
+    orders = {tuple(order_of(20, seed, epoch).tolist()) for seed in range(30) for epoch in range(1, 31)}
     assert len(orders) == 900
 
 
@@ -86,6 +91,45 @@ def test_drawing_an_order_leaves_the_programs_random_state_alone():
 
 
 def test_every_sample_comes_in_every_place():
-    places = torch.stack([permutation(8, 0, epoch) for epoch in range(1, 201)])
+    places = torch.stack([order_of(8, 0, epoch) for epoch in range(1, 201)])
     for sample in range(8):
         assert (places == sample).any(0).all()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), SEEDS, EPOCHS)
+def test_a_balanced_epoch_draws_from_every_class_alike(targets, seed, epoch):
+    targets = torch.tensor(targets)
+    order = balanced(targets, generator_of(seed, epoch))
+    assert len(order) == len(targets)
+    assert order.tolist() == balanced(targets, generator_of(seed, epoch)).tolist()
+    assert set(order.tolist()) <= set(range(len(targets)))
+
+
+def test_a_balanced_epoch_shows_a_rare_class_as_often():
+    targets = torch.tensor([0] * 990 + [1] * 10)
+    batches = Batches(torch.arange(1000.0)[:, None], targets, 100, balance=True)
+    seen = torch.cat([own for _, own in batches.epoch(1)])
+    assert 400 < seen.sum() < 600
+    rare = torch.cat([inputs for inputs, _ in batches.epoch(1)])[seen == 1]
+    assert len(rare.unique()) == 10  # all of them, not one again and again
+
+
+def test_images_are_changed_in_training_alone_and_the_same_way_again():
+    images = torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8, generator=generator_of(0, 0))
+    strengths = {"flip": 0.5, "crop": 2, "rotate": 10.0, "erase": 0.5}
+    plain = Batches(images, torch.arange(30), 7, seed=3, scale=(100.0, 50.0))
+    changed = Batches(images, torch.arange(30), 7, seed=3, scale=(100.0, 50.0), strengths=strengths)
+    epochs = [torch.cat([inputs for inputs, _ in batches.epoch(2)]) for batches in (plain, changed, changed)]
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(epochs[1], epochs[2])
+    assert not torch.equal(epochs[1], torch.cat([inputs for inputs, _ in changed.epoch(3)]))
+    order = [torch.cat([targets for _, targets in batches.epoch(2)]) for batches in (plain, changed)]
+    assert torch.equal(order[0], order[1])
+    for inputs, wanted in zip(plain, changed, strict=True):
+        assert torch.equal(inputs[0], wanted[0])
+
+
+def test_without_strength_there_is_nothing_to_draw():
+    none = dict.fromkeys(("flip", "crop", "rotate", "erase"), 0.0)
+    assert Batches(torch.zeros(4, 1, 2, 2), torch.zeros(4), 2, strengths=none).strengths is None
+    assert width() == 9

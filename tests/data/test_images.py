@@ -15,7 +15,8 @@ from src.data.batches import Batches
 from src.data.prepare import prepare
 from src.data.schema import SPLITS
 from src.errors import InputError
-from src.params import Params, Prepare, changed
+from src.params import Params, changed
+from src.sections import Prepare
 
 DRAW = np.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (60, 5, 4), np.uint8)

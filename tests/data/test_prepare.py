@@ -18,7 +18,8 @@ from src.data.prepare import is_current, prepare
 from src.data.schema import SPLITS, Pixels
 from src.data.sources import SOURCES
 from src.errors import InputError
-from src.params import Params, Prepare, changed
+from src.params import Params, changed
+from src.sections import Prepare
 
 ROOT = Path(__file__).parents[2]
 

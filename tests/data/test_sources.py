@@ -12,7 +12,7 @@ from src.data import sources
 from src.data.sources import SOURCES
 from src.errors import InputError
 from src.files import sha256
-from src.params import Prepare
+from src.sections import Prepare
 
 
 def read(source, target, **settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.errors import InputError
-from src.params import Tracking
+from src.sections import Tracking
 from src.tracking import store
 
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def test_a_database_that_is_broken_is_bad_input(workspace):
 
 def test_two_processes_may_make_the_store_at_once(workspace):
     code = """if True:
-        from src.params import Tracking
+        from src.sections import Tracking
         from src.tracking import store
         print(store.experiment(store.connect(Tracking()), Tracking()))
     """

@@ -1,7 +1,8 @@
 import optuna
 import pytest
 
-from src.params import Params, Range, changed
+from src.params import Params, changed
+from src.sections import Range
 from src.tune import space
 
 SPACE = {
