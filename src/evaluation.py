@@ -35,7 +35,7 @@ class Result:
         batches = Batches(split.inputs.to(where), split.targets.to(where), size, scale=scale)
         device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
-        outputs, targets, mean = evaluate(trained.network.to(where), batches, loss, autocast)
+        outputs, targets, mean = evaluate(device.place(trained.network, where), batches, loss, autocast)
         self.outputs, self.targets, self.rows = outputs.cpu(), targets.cpu(), split.rows
         self.threshold = trained.threshold
         self.decisions = metrics.decisions(self.outputs, self.threshold) if task == "binary" else self.outputs

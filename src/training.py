@@ -94,7 +94,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     settings = params.train
     model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
     device.set_threads(model, data.schema.shape, settings.batch_size)
-    model.to(where)
+    device.place(model, where)
     strengths = settings.augment.model_dump()
     if any(strengths.values()) and len(data.schema.shape) != 3:
         raise InputError("train.augment changes images, and this data is a table: set all of it to 0")

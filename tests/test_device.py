@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from src import device
+from src import device, models
 from src.errors import InputError
+from src.params import Params
 
 CPU = torch.device("cpu")
 
@@ -70,3 +71,16 @@ def test_the_bounds_of_the_seed_param_are_seeds(seed):
 
 def test_the_description_names_the_device():
     assert device.describe(CPU).startswith("cpu, ")
+
+
+def test_a_placed_model_gives_what_it_gave():
+    shape, settings = (3, 12, 12), Params().model
+    torch.manual_seed(0)
+    network = models.build("resnet", shape, 5, settings).eval()
+    inputs = torch.randn(4, *shape)
+    with torch.no_grad():
+        before = network(inputs)
+        placed = device.place(network, torch.device("cpu"))
+        assert torch.allclose(placed(inputs), before, atol=1e-5)
+    weights = [module.weight for module in placed.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
