@@ -20,6 +20,8 @@ RUN = MODELS / "run.json"
 
 REPORTS = Path("reports")
 HISTORY = REPORTS / "history.csv"
+DATA_REPORT = REPORTS / "data.html"
+COLUMNS = REPORTS / "columns.csv"
 TABLES = REPORTS / "tables"
 PICTURES = REPORTS / "plots"
 

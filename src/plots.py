@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from src import files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, GREY = "#1f5fa8", "#8a8f98"
+BLUE, GREY, ORANGE = "#1f5fa8", "#8a8f98", "#c25b12"
 
 
 def confusion(counts: np.ndarray, classes: list[Any]) -> Figure:
@@ -89,6 +90,18 @@ def curves(records: list[dict[str, float]], best_epoch: int) -> Figure:
             label=name,
         )
     axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch {best_epoch}")
+    axes.legend()
+    return figure
+
+
+def distribution(name: str, labels: list[str], shares: Mapping[Any, list[float]]) -> Figure:
+    """Shares of the rows of each split, by the bars' labels."""
+    figure, axes = _axes("Target by split", name, "share of the rows", size=max(4.5, 0.3 * len(labels)))
+    places = np.arange(len(labels))
+    for number, (split, own) in enumerate(shares.items()):
+        axes.bar(places + 0.27 * (number - 1), own, 0.27, label=split, color=(GREY, BLUE, ORANGE)[number])
+    every = max(1, len(labels) // 10)
+    axes.set_xticks(places[::every], labels[::every], rotation=45 if len("".join(labels[::every])) > 40 else 0)
     axes.legend()
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 import torch
 
 from src import metrics, model_file
-from src.data import encoding
+from src.data import check, encoding
 from src.data.schema import Schema
 
 CHUNK = 8192  # rows through the network at once
@@ -26,10 +27,13 @@ class Predictor:
         """One prediction a row, in the target's own classes or unit.
 
         rows: the feature columns under their names, as in the source; others are ignored.
-        Returns `prediction`, and `probability_<class>` for each class. InputError for rows that do not fit.
+        Returns `prediction`, and `probability_<class>` for each class. InputError for rows that do not fit: a column
+        that is missing, a value of another kind. A UserWarning names those unlike the training rows.
         """
         schema = self.trained.schema
         inputs = torch.from_numpy(encoding.encode(rows, schema.columns)).reshape(len(rows), *schema.shape)
+        for line in check.unlike(rows, schema.columns):
+            warnings.warn(line, UserWarning, stacklevel=2)
         with torch.no_grad():
             parts = [self.trained.network(part) for part in inputs.split(CHUNK)]
         outputs = torch.cat(parts) if parts else torch.zeros(0, schema.outputs)

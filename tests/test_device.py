@@ -84,3 +84,14 @@ def test_a_placed_model_gives_what_it_gave():
         assert torch.allclose(placed(inputs), before, atol=1e-5)
     weights = [module.weight for module in placed.modules() if isinstance(module, torch.nn.Conv2d)]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+def test_a_network_that_torch_would_corrupt_memory_with_keeps_its_format():
+    settings = Params().model.model_copy(update={"channels": [4, 8]})
+    placed = device.place(models.build("resnet", (1, 8, 8), 5, settings), CPU)
+    weights = [module.weight for module in placed.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert not all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    torch.set_num_threads(1)
+    for _ in range(30):
+        placed(torch.randn(32, 1, 8, 8)).square().mean().backward()
+    torch.set_num_threads(device.THREADS)

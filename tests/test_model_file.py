@@ -18,11 +18,12 @@ REBUILD = """if True:
     from pathlib import Path
     import torch
     from safetensors.torch import load_file, save_file
-    from src import model_file
+    from src import device, model_file
     for folder in map(Path, sys.argv[1:]):
         inputs = load_file(folder.parent / f"{folder.name}.inputs")["inputs"]
+        network = device.place(model_file.load(folder).network, torch.device("cpu"))
         with torch.no_grad():
-            save_file({"outputs": model_file.load(folder).network(inputs)}, folder.parent / f"{folder.name}.outputs")
+            save_file({"outputs": network(inputs)}, folder.parent / f"{folder.name}.outputs")
 """
 
 

@@ -68,7 +68,7 @@ def test_the_first_repro_makes_everything_and_the_second_runs_nothing(new_projec
     (data,) = run.inputs.dataset_inputs
     assert schema["digest"].startswith(data.dataset.digest)
     folders = {item.path for item in project.client.list_artifacts(run.info.run_id)}
-    assert folders == {"checkpoints", "train", "validate", "evaluate"}
+    assert folders == {"checkpoints", "data", "train", "validate", "evaluate"}
     assert json.loads((project.path / "models/run.json").read_text())["run_id"] == run.info.run_id
 
     check_the_model_that_mlflow_has(project, run)
@@ -143,7 +143,7 @@ def test_the_four_tasks_in_temporary_and_queued_experiments_reach_the_one_store(
     regression = {"loss", "rmse", "mae", "r2"}
     tasks = {
         ("wine", "classification"): {"loss", "accuracy", "macro_f1"},
-        ("breast_cancer", "binary"): {"loss", "accuracy", "roc_auc", "average_precision"},
+        ("breast_cancer", "binary"): {"loss", "accuracy", "f1", "balanced_accuracy", "roc_auc", "average_precision"},
         ("diabetes", "regression"): regression,
         ("diabetes", "robust_regression"): regression,
     }

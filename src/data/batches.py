@@ -61,7 +61,7 @@ class Batches:
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
         """What the network gets: float, scaled, and augmented where there are draws."""
         raw = inputs.dtype == torch.uint8
-        inputs = inputs.float()
+        inputs = inputs.float() if raw else inputs
         mean, std = self.scale if raw else (0.0, 1.0)  # others are scaled already
         if draws is not None and self.strengths:
             inputs = augment(inputs, draws.to(inputs.device), self.strengths, fill=mean)

@@ -1,17 +1,21 @@
 """CSV files as people have them: delimiter, encoding, decimal sign and compression are found out."""
 
+import codecs
 import csv as standard
 import io
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
-
+from src.data.table import Spool, check_names, in_order
 from src.errors import InputError
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 HEAD = 1 << 16  # bytes that are looked at to find out how the file is written
+CHUNK = 1 << 23  # bytes that are parsed at once
+LONGEST = 1 << 26  # bytes of a row
 DELIMITERS = ",;\t|"
 # what pandas takes for missing too; `prepare.missing` adds to it
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "#N/A", "None", "<NA>")
@@ -23,21 +27,54 @@ class Dialect(NamedTuple):
     decimal: str
 
 
-def read(path: Path, missing: list[str]) -> tuple[pd.DataFrame, list[str]]:
+class Misfit(Exception):
+    """Rows that do not fit what those before them said of the file: it must be read again, with what is known now."""
+
+    def __init__(self, types: dict[str, Any] | None = None) -> None:
+        self.types = types  # None: the encoding is another
+
+
+def read(path: Path, missing: list[str]) -> tuple[Spool, list[str]]:
     """The table in a CSV file with a header line, and notes for the user. InputError with the line that is wrong."""
     head = _head(path)
     dialect, notes = sniff(head, path)
     _check_header(head, dialect, path)
-    table = _parse(path, dialect, missing)
-    if any(str(field.type) == "binary" for field in table.schema):  # bytes that are no UTF-8, beyond the head
-        dialect = dialect._replace(encoding="cp1252")
-        notes = [_not_utf8(path)]
-        table = _parse(path, dialect, missing)
-    frame = table.to_pandas()
-    for name in frame.select_dtypes("str"):
-        if len(frame) and str(frame[name].iloc[-1]).endswith("\n"):
-            raise InputError(f"{path} ends inside a quoted value of column '{name}': a quote is missing, or the end is")
-    return frame, notes
+    types: dict[str, Any] = {}
+    while True:
+        try:
+            return Spool(parts(path, dialect, missing, types)), notes
+        except Misfit as misfit:
+            if misfit.types is None:  # bytes that are no UTF-8, beyond the head
+                dialect, notes = dialect._replace(encoding="cp1252"), [_not_utf8(path)]
+            else:
+                types = misfit.types
+
+
+def parts(path: Path, dialect: Dialect, missing: list[str], types: dict[str, Any]) -> Iterator[Any]:
+    """The rows of the file as Arrow tables, a chunk of text each. `types`: of columns, where they are known; the first
+    chunk says the others. Misfit when a later one has other types."""
+    import pyarrow as pa
+
+    parse = partial(_parse, dialect=dialect, missing=missing)
+    chunks = _chunks(path, dialect.encoding)
+    rows = 0
+    try:
+        table = parse(next(chunks, b""), types=types)
+        check_names(table.column_names, path)
+        yield table
+        rows = 1 + table.num_rows  # and the header
+        known = {field.name: field.type for field in table.schema}
+        parsed = in_order(partial(parse, names=table.column_names, types=known), chunks)
+        for table in parsed:
+            yield table
+            rows += table.num_rows
+        _check_end(table, path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not {dialect.encoding} throughout ({error.reason}): save it as UTF-8") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        line = re.sub(r"^CSV parse error: Row #(\d+): ", lambda found: f"line {rows + int(found[1])}: ", reason)
+        raise InputError(f"{path} is not a well-formed CSV file: {line[:200]}") from None
 
 
 def sniff(head: bytes, path: Path) -> tuple[Dialect, list[str]]:
@@ -84,42 +121,109 @@ def _decimal(lines: list[str], delimiter: str) -> str:
     return "," if commas > points else "."
 
 
+def _check_end(table: Any, path: Path) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if len(column) and str(column[-1]).endswith("\n"):
+            raise InputError(f"{path} ends inside a quoted value of column '{name}': a quote is missing, or the end is")
+
+
 def _check_header(head: bytes, dialect: Dialect, path: Path) -> None:
     text = head.decode(dialect.encoding, errors="replace").removeprefix("\ufeff")
     rows = standard.reader(io.StringIO(text, newline=None), delimiter=dialect.delimiter)
-    names = next(row for row in rows if any(value.strip() for value in row))
-    if all(re.fullmatch(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?", name.strip()) for name in names):
+    names = next((row for row in rows if any(value.strip() for value in row)), [])
+    if names and all(re.fullmatch(r"[-+]?\d+([.,]\d+)?([eE][-+]?\d+)?", name.strip()) for name in names):
         raise InputError(
             f"{path} has no header: its first line holds numbers only ({dialect.delimiter.join(names)[:60]}). "
             "Put a line with the names of the columns before it"
         )
 
 
-def _parse(path: Path, dialect: Dialect, missing: list[str]) -> Any:
+def _chunks(path: Path, encoding: str) -> Iterator[bytes]:
+    """The text of a file as UTF-8, in pieces that end where a row ends."""
+    import pyarrow as pa
+
+    decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)()
+    kept = b""
+    with pa.input_stream(path, compression="detect") as stream:
+        while content := stream.read(CHUNK):
+            kept += decoder.decode(content).encode() if decoder else content
+            end = _end_of_row(kept)
+            if not end and len(kept) > LONGEST:
+                opening = kept[kept.find(b'"') :][:40].decode(errors="replace")
+                raise InputError(f"{path} has a row of over {LONGEST >> 20} MB. Is a quote missing? See {opening!r}")
+            if end:
+                yield kept[:end]
+                kept = kept[end:]
+    kept += decoder.decode(b"", final=True).encode() if decoder else b""
+    if kept.strip():
+        yield kept
+
+
+def _end_of_row(text: bytes) -> int:
+    """Bytes up to the end of the last row that is surely whole; 0 for none."""
+    end = text.rfind(b"\n") + 1
+    if b'"' not in text:
+        return end
+    lines = text[:end].split(b"\n")[:-1]
+    if all(line.count(b'"') % 2 == 0 for line in lines):
+        return end
+    # a value with line breaks in it, or a quote that is none: as a parser sees it, without its last row: it may go on
+    reader = standard.reader(line.decode("latin-1") + "\n" for line in lines)
+    before = last = 0
+    for _ in reader:
+        before, last = last, reader.line_num
+    return sum(len(line) + 1 for line in lines[:before])
+
+
+def _parse(
+    text: bytes, dialect: Dialect, missing: list[str], types: dict[str, Any], names: list[str] | None = None
+) -> Any:
+    """One chunk as an Arrow table. Misfit, with wider types, when its values are not of `types`."""
     import pyarrow as pa
     import pyarrow.csv
 
-    def parse(threads: bool) -> Any:
+    def parse(types: dict[str, Any]) -> Any:
         return pa.csv.read_csv(
-            pa.input_stream(path, compression="detect"),
-            pa.csv.ReadOptions(encoding=dialect.encoding, use_threads=threads),
+            pa.BufferReader(text),
+            pa.csv.ReadOptions(column_names=names, use_threads=False),
             pa.csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
             pa.csv.ConvertOptions(
-                null_values=[*MISSING, *missing], strings_can_be_null=True, decimal_point=dialect.decimal
+                null_values=[*MISSING, *missing],
+                strings_can_be_null=True,
+                decimal_point=dialect.decimal,
+                column_types=types,
             ),
         )
 
     try:
-        return parse(threads=True)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not {dialect.encoding} throughout ({error.reason}): save it as UTF-8") from None
-    except (pa.ArrowException, OSError):
-        # one thread is slower, and knows the line
-        try:
-            return parse(threads=False)
-        except (pa.ArrowException, OSError) as error:
-            reason = re.sub(r"^CSV parse error: Row #(\d+): ", r"line \1: ", str(error).strip().splitlines()[0])
-            raise InputError(f"{path} is not a well-formed CSV file: {reason[:200]}") from None
+        table = parse(types)
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+        found = parse({})
+        wider = {field.name: _wider(types.get(field.name, field.type), field.type) for field in found.schema}
+        if wider != types:
+            raise Misfit(wider) from None
+        raise Misfit from None  # words that are no UTF-8
+    if any(pa.types.is_binary(field.type) for field in table.schema):
+        raise Misfit
+    return table
+
+
+def _wider(one: Any, other: Any) -> Any:
+    """The Arrow type that holds the values of both, as inference over all of them would give it."""
+    import pyarrow as pa
+
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    kinds = (one, other)
+    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
+        return pa.float64()
+    if all(pa.types.is_date(kind) or pa.types.is_timestamp(kind) for kind in kinds):
+        return pa.timestamp("ns")
+    return pa.string()
 
 
 def _head(path: Path) -> bytes:

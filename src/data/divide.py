@@ -9,20 +9,35 @@ from src.data import leaks, split
 from src.data.split import Parts
 from src.errors import InputError
 from src.params import Params
+from src.sections import Prepare
+
+
+def key_of(column: pd.Series, settings: Prepare, seed: int) -> np.ndarray | pd.Series:
+    """What prepare.split needs of the column that decides, in a form that is small: of a group its hash, of an id the
+    place it is hashed to. Of a block or of a whole column."""
+    if settings.split == "group":
+        return leaks.hashes(column.to_frame())
+    return split.hashed_place(column, seed) if settings.split == "hash" else column
 
 
 def divide(
-    params: Params, used: pd.DataFrame, wanted: pd.Series, features: pd.DataFrame, strata: np.ndarray | None
+    params: Params,
+    features: np.ndarray,
+    targets: np.ndarray,
+    key: np.ndarray | pd.Series | None,
+    strata: np.ndarray | None,
 ) -> tuple[Parts, list[str]]:
     """The places of the rows of train, val and test, and notes on rows that stand twice.
 
-    used: the columns that are learned from; features: all but the target; strata: class numbers, None for a
-    regression. InputError when the params do not fit the table.
+    features: hash of the columns that are learned from, uint64 [rows]; targets: numbers [rows]; key: as key_of() gives
+    it, of all rows; strata: class numbers, None for a regression. InputError when the params do not fit the table.
     """
     settings = params.prepare
     fractions = (settings.fractions.train, settings.fractions.val, settings.fractions.test)
-    alike = leaks.twins(pd.concat([used, wanted], axis=1))
-    notes = _contradictions(alike, used)
+    rows = leaks.combined(features, pd.util.hash_array(targets.astype(np.float64)))
+    alike = leaks.twins(rows)
+    contradicting = leaks.contradictions(features, rows)
+    notes = [f"{contradicting} rows have the same values as another, and another target"] if contradicting else []
     method = settings.split
     if method == "auto":
         method = "random" if strata is None else "stratified"
@@ -31,41 +46,35 @@ def divide(
             raise InputError("prepare.split = 'stratified' needs classes, and the target is a number: use random")
         strata = strata if method == "stratified" else None
         together = _keep_together(settings.duplicates, alike, strata, notes)
-        parts = split.split(len(wanted), fractions, params.seed, strata, alike if together else None)
+        parts = split.split(len(rows), fractions, params.seed, strata, alike if together else None)
     else:
-        parts = _by_column(method, _column(settings.split_column, features), fractions, params.seed, strata)
-    crossing = leaks.crossing(alike, parts)
+        parts = _by_key(method, key, settings.split_column, fractions, params.seed, strata)
+    crossing = 0 if alike is None else leaks.crossing(alike, parts)
     if crossing:
         notes.append(f"{crossing} rows of val and test are also in train")
     return parts, notes
 
 
-def _by_column(method: str, column: pd.Series, fractions: Any, seed: int, strata: np.ndarray | None) -> Parts:
+def _by_key(
+    method: str, key: Any, name: str | None, fractions: split.Fractions, seed: int, strata: np.ndarray | None
+) -> Parts:
     if method == "group":
-        groups = pd.factorize(column.astype(str))[0]
-        return split.split(len(column), fractions, seed, None, groups)
+        return split.split(len(key), fractions, seed, None, np.unique(key, return_inverse=True)[1])
     if method == "time":
-        return split.by_time(column, fractions)
+        return split.by_time(key, fractions)
     if method == "hash":
-        return split.by_hash(column, fractions, seed)
-    return split.as_given(column, fractions, seed, strata)
+        return split.by_hash(key, fractions, str(name))
+    return split.as_given(key, fractions, seed, strata)
 
 
-def _column(name: str | None, features: pd.DataFrame) -> pd.Series:
-    if name not in features:
-        raise InputError(
-            f"prepare.split_column = '{name}' is no column. There are: {', '.join(map(str, features))[:300]}"
-        )
-    return features[name]
-
-
-def _keep_together(duplicates: str, alike: np.ndarray, strata: np.ndarray | None, notes: list[str]) -> bool:
+def _keep_together(duplicates: str, alike: np.ndarray | None, strata: np.ndarray | None, notes: list[str]) -> bool:
     """Whether identical rows go to the same split; a note when there are any."""
-    repeats = leaks.repeats(alike)
-    if not repeats or duplicates == "apart":
+    if alike is None or duplicates == "apart":
         return False
+    repeats = leaks.repeats(alike)
     share = repeats / len(alike)
-    smallest = pd.Series(alike).groupby(np.zeros(len(alike)) if strata is None else strata).nunique().min()
+    different = pd.Series(np.where(alike == leaks.ALONE, np.arange(len(alike)) + len(alike), alike))
+    smallest = different.groupby(np.zeros(len(alike)) if strata is None else strata).nunique().min()
     if duplicates == "together" or (share <= leaks.COMMON and smallest >= 3):
         notes.append(f"{repeats} rows repeat an earlier one: identical rows are in the same split")
         return True
@@ -74,8 +83,3 @@ def _keep_together(duplicates: str, alike: np.ndarray, strata: np.ndarray | None
         "there are many, or a class has no others. prepare.duplicates: together keeps them in one split"
     )
     return False
-
-
-def _contradictions(alike: np.ndarray, used: pd.DataFrame) -> list[str]:
-    count = leaks.contradictions(alike, leaks.twins(used))
-    return [f"{count} rows have the same values as another, and another target"] if count else []

@@ -1,6 +1,9 @@
 """The files of data/prepared: one safetensors file a split, read by memory mapping, and schema.json."""
 
 import hashlib
+import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,17 +36,87 @@ def terms(params: Params) -> dict[str, Any]:
     return {"seed": params.seed, "task": params.task, **params.prepare.model_dump()}
 
 
-def write(folder: Path, splits: dict[SplitName, dict[str, np.ndarray]], **facts: Any) -> Schema:
-    """Write the splits, then the schema that names their digests; `facts` are the schema's other fields."""
-    from safetensors.numpy import save
+class SplitFile:
+    """A split's file while it is written, in the layout of safetensors: rows, targets, then inputs, piece by piece.
 
-    # the schema names what it belongs to and goes last: without it there is no prepared data
-    (folder / paths.SCHEMA.name).unlink(missing_ok=True)
-    for name, arrays in splits.items():
-        contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        files.write_bytes(path_of(folder, name), save(contiguous))
-    facts["rows"] = {name: len(arrays["targets"]) for name, arrays in splits.items()}
-    facts["files"] = {name: files.sha256(path_of(folder, name)) for name in splits}
+    The library writes whole tensors only. Its digest is taken on the way, so that the file is not read again.
+    """
+
+    def __init__(self, path: Path, rows: np.ndarray, targets: np.ndarray) -> None:
+        self.path, self.beside = path, path.with_name(f".{path.name}.partial")
+        self.rows, self.targets = rows, targets
+        self.hash = hashlib.sha256()
+        self.file = self.beside.open("wb")
+        self.shape: tuple[int, ...] = ()
+
+    def add(self, inputs: np.ndarray) -> None:
+        if not self.shape:
+            self.shape = inputs.shape[1:]
+            self._write(self._header(inputs.dtype))
+            self._write(np.ascontiguousarray(self.rows).data)
+            self._write(np.ascontiguousarray(self.targets).data)
+        self._write(np.ascontiguousarray(inputs).data)
+
+    def close(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+    def _write(self, content: bytes | memoryview) -> None:
+        self.file.write(content)
+        self.hash.update(content)
+
+    def _header(self, dtype: np.dtype) -> bytes:
+        count = len(self.rows)
+        tensors, start = {}, 0
+        for name, kind, shape in (
+            ("rows", self.rows.dtype, (count,)),
+            ("targets", self.targets.dtype, (count,)),
+            ("inputs", dtype, (count, *self.shape)),
+        ):
+            end = start + kind.itemsize * int(np.prod(shape))
+            tensors[name] = {"dtype": TYPES[kind.name], "shape": shape, "data_offsets": [start, end]}
+            start = end
+        header = json.dumps(tensors).encode()
+        header += b" " * (-len(header) % 8)  # so that the tensors are aligned
+        return len(header).to_bytes(8, "little") + header
+
+
+TYPES = {"uint8": "U8", "int64": "I64", "float32": "F32"}
+
+
+def write(
+    folder: Path,
+    splits: dict[SplitName, tuple[np.ndarray, np.ndarray]],
+    pieces: Iterable[tuple[np.ndarray, np.ndarray]],
+    **facts: Any,
+) -> Schema:
+    """Write the splits, then the schema that names their digests; `facts` are the schema's other fields.
+
+    splits: rows, int64 [N], and targets [N]; pieces: the split of each row by its number, int8 [M], and its inputs
+    [M, *shape], in the order of the rows. Until all is written, what was in the folder before stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {name: SplitFile(path_of(folder, name), *given) for name, given in splits.items()}
+    try:
+        for own, inputs in pieces:
+            for number, file in enumerate(written.values()):
+                if (own == number).any():
+                    file.add(inputs[own == number])
+        for file in written.values():
+            file.close()
+        # the schema names what it belongs to and goes last: without it there is no prepared data
+        (folder / paths.SCHEMA.name).unlink(missing_ok=True)
+        for file in written.values():
+            file.beside.replace(file.path)
+    finally:
+        for file in written.values():
+            file.file.close()
+            file.beside.unlink(missing_ok=True)
+    files.sync_folder(folder)
+    facts["shape"] = written["train"].shape
+    facts["rows"] = {name: len(rows) for name, (rows, _) in splits.items()}
+    facts["files"] = {name: file.hash.hexdigest() for name, file in written.items()}
     bare = Schema(**facts, digest="")
     digest = hashlib.sha256(bare.model_dump_json(exclude={"made_with"}).encode()).hexdigest()
     schema = bare.model_copy(update={"digest": digest})

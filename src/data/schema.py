@@ -20,38 +20,42 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Numeric(Record):
-    """A column of numbers: (value - mean) / std, both of the training rows; a missing value becomes the mean.
+class Scaled(Record):
+    """A column that is one number: (value - mean) / std, both of the training rows; a missing value becomes the mean.
 
     `indicator`: one more input that is 1 where the value is missing, for columns with missing training values.
     """
 
-    kind: Literal["numeric"] = "numeric"
     name: str
     mean: float
     std: float
     indicator: bool
 
+    @property
+    def width(self) -> int:
+        """Inputs that the column becomes; every kind of column knows its own."""
+        return 1 + self.indicator
 
-class Boolean(Record):
-    """A column of yes and no, in any of the usual spellings: 1 or 0, then as a number; other words are missing."""
+
+class Numeric(Scaled):
+    """A column of numbers. `low`, `high`: the smallest and the largest training value."""
+
+    kind: Literal["numeric"] = "numeric"
+    low: float
+    high: float
+
+
+class Boolean(Scaled):
+    """A column of yes and no, in any of the usual spellings: 1 or 0."""
 
     kind: Literal["boolean"] = "boolean"
-    name: str
-    mean: float
-    std: float
-    indicator: bool
 
 
-class Ordinal(Record):
-    """A column of words that have an order: the place in `order`, then as a number; other words are missing."""
+class Ordinal(Scaled):
+    """A column of words that have an order: the place in `order`."""
 
     kind: Literal["ordinal"] = "ordinal"
-    name: str
     order: list[str]
-    mean: float
-    std: float
-    indicator: bool
 
 
 class Datetime(Record):
@@ -65,6 +69,10 @@ class Datetime(Record):
     std: list[float]
     indicator: bool
 
+    @property
+    def width(self) -> int:
+        return len(self.mean) + self.indicator
+
 
 class Categorical(Record):
     """A column of categories: one input for each that is frequent in the training rows, and with `other` one that all
@@ -76,6 +84,10 @@ class Categorical(Record):
     categories: list[str]
     other: bool = False
     indicator: bool
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) + self.other + self.indicator
 
 
 class Text(Record):
@@ -135,6 +147,7 @@ class Schema(Record):
     outputs: int
     rows: dict[SplitName, int]
     dropped: dict[str, int]
+    notes: list[str] = []  # what preparing had to say of the rows
     files: dict[SplitName, str]  # SHA-256 of each split's file
     digest: str  # of everything above and of the encoding: what a training saw
     made_with: dict[str, Any]  # the params of the prepare stage

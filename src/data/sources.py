@@ -1,5 +1,6 @@
 """Where raw rows come from: the sets that scikit-learn carries, and tables and images in files of several formats."""
 
+import errno
 import hashlib
 import importlib
 import os
@@ -12,20 +13,26 @@ import pandas as pd
 
 from src import cli, files, paths
 from src.data import csv, images
+from src.data.table import ROWS, Frame, Spool, Table, check_names
 from src.errors import InputError
 from src.sections import Prepare
 
 
 class Raw(NamedTuple):
-    """A table as it came: features and target in one frame. `target` is the column to predict where the source knows
+    """A table as it came: features and target in one. `target` is the column to predict where the source knows
     it; `shape` is set where the features are the pixels of an image, (channels, height, width); `notes` are for the
     user."""
 
-    frame: pd.DataFrame
+    table: Table
     target: str | None = None
     sha256: str = ""
     shape: images.Shape | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The table in memory, for what is small."""
+        return self.table.frame()
 
 
 class Format(NamedTuple):
@@ -41,19 +48,19 @@ def read(settings: Prepare) -> Raw:
     """The rows of prepare.source, its target column checked. InputError names what is wrong."""
     source = settings.source
     raw = SOURCES[source]() if source in SOURCES else table(settings)
-    frame = raw.frame
+    names = raw.table.names
     target = settings.target or raw.target
-    if frame.empty:
+    if not raw.table.rows:
         raise InputError(f"prepare.source = '{source}' has no rows")
     if target is None:
-        raise InputError(f"prepare.target must name the column to predict. {source} has: {_listed(frame)}")
-    if target not in frame:
+        raise InputError(f"prepare.target must name the column to predict. {source} has: {_listed(names)}")
+    if target not in names:
         import difflib
 
-        close = difflib.get_close_matches(target, map(str, frame.columns), n=1)
+        close = difflib.get_close_matches(target, names, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        raise InputError(f"prepare.target = '{target}' is no column of {source}.{hint} It has: {_listed(frame)}")
-    if frame.shape[1] < 2:
+        raise InputError(f"prepare.target = '{target}' is no column of {source}.{hint} It has: {_listed(names)}")
+    if len(names) < 2:
         raise InputError(f"{source} has no column but the target '{target}'; there is nothing to predict it from")
     # pixels stay pixels only while the target is not one of them
     return raw._replace(target=target, shape=raw.shape if target == raw.target else None)
@@ -87,11 +94,9 @@ def table(settings: Prepare) -> Raw:
     if not any(path.resolve().is_relative_to(folder / paths.RAW) for folder in (Path.cwd(), paths.root())):
         cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
     raw = FORMATS[_format_of(path) if settings.format == "auto" else settings.format].read(path, settings)
-    names = pd.Index([str(name) or f"Unnamed: {place}" for place, name in enumerate(raw.frame.columns)])
-    twice = names[names.duplicated()]
-    if len(twice):
-        raise InputError(f"{path} has two columns of the name '{twice[0]}': rename one")
-    return raw._replace(frame=raw.frame.set_axis(names, axis=1), sha256=digest(path))
+    raw.table.names = [name or f"Unnamed: {place}" for place, name in enumerate(raw.table.names)]
+    check_names(raw.table.names, path)
+    return raw._replace(sha256=digest(path))
 
 
 def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
@@ -102,12 +107,12 @@ def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
     if names is not None and frame["target"].dtype.kind == "i" and isinstance(names[0], str):
         frame["target"] = frame["target"].map(dict(enumerate(map(str, names))))
     content = frame.to_csv(index=False).encode()
-    return Raw(frame, "target", hashlib.sha256(content).hexdigest(), shape)
+    return Raw(Frame(frame), "target", hashlib.sha256(content).hexdigest(), shape)
 
 
 def csv_file(path: Path, settings: Prepare) -> Raw:
-    frame, notes = csv.read(path, settings.missing)
-    return Raw(frame, notes=notes)
+    table, notes = csv.read(path, settings.missing)
+    return Raw(table, notes=notes)
 
 
 def parquet(path: Path, settings: Prepare) -> Raw:
@@ -126,14 +131,14 @@ def json_lines(path: Path, settings: Prepare) -> Raw:
     import pyarrow.json
 
     return _by_arrow(
-        path, settings, "JSON Lines", lambda: pa.json.read_json(pa.input_stream(path, compression="detect"))
+        path, settings, "JSON Lines", lambda: [pa.json.read_json(pa.input_stream(path, compression="detect"))]
     )
 
 
 def excel(path: Path, settings: Prepare) -> Raw:
     """The first sheet of an Excel file, names in its first row."""
     try:
-        return Raw(pd.read_excel(path, na_values=settings.missing))
+        return Raw(Frame(pd.read_excel(path, na_values=settings.missing)))
     except ImportError:
         raise InputError(
             f"{path} is an Excel file; reading it needs a package more: pip install openpyxl. Or save it as CSV"
@@ -164,41 +169,43 @@ def sql(path: Path, settings: Prepare) -> Raw:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"the query in {path} cannot be run at {settings.url}: {reason}") from None
     note = "DVC watches the query, not the database: dvc repro -f prepare reads it again"
-    return Raw(frame.replace(settings.missing, None) if settings.missing else frame, notes=[note])
+    return Raw(Frame(frame.replace(settings.missing, None) if settings.missing else frame), notes=[note])
 
 
 def npz(path: Path, settings: Prepare) -> Raw:
     frame, shape = images.npz(path)
-    return Raw(frame, images.TARGET, shape=shape)
+    return Raw(Frame(frame), images.TARGET, shape=shape)
 
 
 def idx(path: Path, settings: Prepare) -> Raw:
     found = images.idx(path)
-    return Raw(found.frame, images.TARGET, shape=found.shape)
+    return Raw(Frame(found.frame), images.TARGET, shape=found.shape)
 
 
 def pictures(path: Path, settings: Prepare) -> Raw:
     height, width = settings.image.size
     wanted = images.Wanted((height, width), settings.image.channels, settings.on_bad_image == "skip")
     found = images.folder(path, wanted)
-    return Raw(found.frame, images.TARGET, shape=found.shape, notes=found.notes)
+    return Raw(Frame(found.frame), images.TARGET, shape=found.shape, notes=found.notes)
 
 
 def _by_arrow(path: Path, settings: Prepare, name: str, load: Callable[[], Any]) -> Raw:
     import pyarrow as pa
 
     try:
-        frame = load().to_pandas()
+        return Raw(Spool(load(), settings.missing))
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is not a {name} file that can be read: {reason}") from None
-    return Raw(frame.replace(settings.missing, None) if settings.missing else frame)
 
 
 def _arrow_dataset(parts: list[Path], name: str) -> Any:
     import pyarrow.dataset
 
-    return pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_table()
+    batches = pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_batches(batch_size=ROWS)
+    return (pyarrow.Table.from_batches([batch]) for batch in batches)
 
 
 def _parquet_parts(folder: Path) -> list[Path]:
@@ -224,8 +231,7 @@ def _format_of(path: Path) -> str:
     return kind
 
 
-def _listed(frame: pd.DataFrame) -> str:
-    names = list(map(str, frame.columns))
+def _listed(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from src.data import columns as kinds
+from src.data.leaks import ALONE
 from src.errors import InputError
 
 Parts = list[np.ndarray]
@@ -25,7 +26,7 @@ def split(
 
     strata: class number of each row [rows], or None. Each class is divided by the fractions on its own, and has
     at least one row in each split; InputError names a class that has too few rows for that.
-    groups: group number of each row [rows], or None. Rows of one group go to one split.
+    groups: group number of each row [rows], ALONE for a group of one; or None. Rows of one group go to one split.
     """
     generator = np.random.default_rng(seed)
     classes = [np.arange(rows)] if strata is None else [np.flatnonzero(strata == value) for value in np.unique(strata)]
@@ -39,8 +40,9 @@ def split(
 def by_time(times: pd.Series, fractions: Fractions) -> Parts:
     """The oldest rows to train on, the newest to test with; rows of the same time are not divided."""
     if kinds.is_text(times):
-        layout = kinds.date_format(times.dropna().str.strip())
-        times = pd.to_datetime(times.str.strip(), format=layout) if layout else times
+        words = times.astype(str).where(times.notna()).str.strip()
+        layouts = kinds.date_formats(words.dropna())
+        times = pd.to_datetime(words, format=layouts[0]) if layouts else words
     if kinds.is_text(times) or times.isna().any():
         wrong = times[times.isna()] if times.isna().any() else times
         raise InputError(
@@ -54,12 +56,15 @@ def by_time(times: pd.Series, fractions: Fractions) -> Parts:
     return _none_empty([np.sort(piece) for piece in np.split(order, borders)], f"by the time in '{times.name}'")
 
 
-def by_hash(ids: pd.Series, fractions: Fractions, seed: int) -> Parts:
-    """Each id to a split by its hash: where it goes does not depend on what other rows there are."""
-    words = ids.astype(str).to_numpy(object)
-    places = pd.util.hash_array(words, hash_key=f"{seed:016d}") / 2.0**64
+def hashed_place(ids: pd.Series, seed: int) -> np.ndarray:
+    """Where each id lies in [0, 1) by its hash, float64: it does not depend on what other rows there are."""
+    return pd.util.hash_array(ids.astype(str).to_numpy(object), hash_key=f"{seed:016d}") / 2.0**64
+
+
+def by_hash(places: np.ndarray, fractions: Fractions, name: str) -> Parts:
+    """Each id to a split by its place in [0, 1)."""
     number = np.searchsorted(np.cumsum(fractions)[:-1], places, side="right")
-    return _none_empty([np.flatnonzero(number == split) for split in range(3)], f"by the hash of '{ids.name}'")
+    return _none_empty([np.flatnonzero(number == split) for split in range(3)], f"by the hash of '{name}'")
 
 
 def as_given(column: pd.Series, fractions: Fractions, seed: int, strata: np.ndarray | None) -> Parts:
@@ -103,7 +108,12 @@ def _divide(
     wanted = np.array(counts(len(members), fractions))
     if groups is None:
         return np.split(generator.permutation(members), np.cumsum(wanted)[:-1])
-    _, group, sizes = np.unique(groups[members], return_inverse=True, return_counts=True)
+    own = groups[members]
+    alone = np.flatnonzero(own == ALONE)
+    _, group, sizes = np.unique(own, return_inverse=True, return_counts=True)
+    if len(alone):  # a group each, after the others
+        group, sizes = group - 1, np.concatenate([sizes[1:], np.ones(len(alone), int)])
+        group[alone] = np.arange(len(sizes) - len(alone), len(sizes))
     if len(sizes) < len(fractions):
         raise InputError(
             f"{len(members)} rows are in only {len(sizes)} groups (identical rows are one); train, val and test need "

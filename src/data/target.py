@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from src.data import encoding
+from src.data import columns, encoding
 from src.data.schema import Target
 from src.errors import InputError
 
@@ -12,6 +12,8 @@ FEW = 10  # distinct whole numbers: up to these, each in at least three rows, ar
 
 def infer_task(column: pd.Series) -> str:
     """What task: auto stands for: words, and few different whole numbers, are classes; other numbers a regression."""
+    if encoding.is_number(column) and column.iloc[:10_000].nunique() > FEW:
+        return "regression"
     counts = column.value_counts()
     if encoding.is_number(column) and not pd.api.types.is_bool_dtype(column.dtype):
         values = encoding.numbers(column)
@@ -33,7 +35,7 @@ def classes_of(column: pd.Series, task: str) -> list[str | int]:
             )
         classes: list[str | int] = [int(value) for value in np.unique(values)]
     else:
-        classes = sorted(column.astype(str).unique())
+        classes = sorted(set(encoding.words(pd.Series(columns.codes_of(column)[1]))))
     if len(classes) < 2:
         raise InputError(f"prepare.target '{name}' has one value only ({classes[0]!r}): there is nothing to learn")
     if task == "binary" and len(classes) > 2:
@@ -47,7 +49,7 @@ def class_numbers(column: pd.Series, classes: list[str | int]) -> np.ndarray:
     """The place of each value in `classes`, int64 [rows]."""
     if encoding.is_number(column):
         return np.searchsorted(np.array(classes, np.float64), encoding.numbers(column)).astype(np.int64)
-    return pd.Index(classes).get_indexer(pd.Index(column.astype(str))).astype(np.int64)
+    return encoding.places(column, [str(name) for name in classes]).astype(np.int64)
 
 
 def check_strata(column: pd.Series, numbers: np.ndarray, classes: list[str | int]) -> None:

@@ -19,7 +19,7 @@ REQUIREMENTS = ("torch", "numpy", "pandas", "pydantic", "safetensors")
 
 
 def log_data(run: Run, schema: Schema) -> None:
-    """The prepared data as the run's dataset input, with its digest, columns and counts."""
+    """The prepared data as the run's dataset input, with its digest, columns and counts; and the report on it."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     dataset = Dataset(
@@ -31,6 +31,7 @@ def log_data(run: Run, schema: Schema) -> None:
         profile=json.dumps({"rows": schema.rows, "dropped": schema.dropped, "outputs": schema.outputs}),
     )
     run.client.log_inputs(run.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    run.log_artifacts([path for path in (paths.DATA_REPORT, paths.COLUMNS) if path.is_file()], "data")
 
 
 def log_model(run: Run, schema: Schema) -> None:

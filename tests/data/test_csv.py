@@ -2,6 +2,8 @@ import bz2
 import gzip
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,8 +16,8 @@ from src.errors import InputError
 def read(content, name="mine.csv", missing=()):
     path = Path(name)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    frame, notes = csv.read(path, list(missing))
-    return frame.to_dict("list"), notes
+    table, notes = csv.read(path, list(missing))
+    return table.frame().to_dict("list"), notes
 
 
 @pytest.mark.parametrize("delimiter", csv.DELIMITERS)
@@ -105,10 +107,10 @@ def refusal(content, folder):
     path = folder / "fuzz.csv"
     path.write_bytes(content)
     try:
-        frame, _ = csv.read(path, [])
+        table, _ = csv.read(path, [])
     except InputError as error:
         return str(error).removeprefix(f"{path} ")
-    return None if frame.shape[1] else "no column"
+    return None if table.names or not table.rows else "no column"
 
 
 REFUSALS = ("is empty", "is no text file", "is not ", "has no header", "ends inside a quoted value", "cannot be read")
@@ -128,3 +130,59 @@ def test_a_damaged_file_is_read_or_refused_in_words(tmp_path_factory, changes):
     for place, value in changes:
         damaged[place] = value
     assert (refusal(bytes(damaged), tmp_path_factory.getbasetemp()) or "is empty").startswith(REFUSALS)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(csv, "CHUNK", 64)
+
+
+@pytest.mark.parametrize(
+    ("early", "late", "expected"),
+    [
+        ("1", "2.5", [1.0, 2.5]),
+        ("1", "x", ["1", "x"]),
+        ("1.5", "x", ["1.5", "x"]),
+        ("1", "true", ["1", "true"]),
+        ("", "7", [np.nan, 7]),
+        ("NA", "x", [np.nan, "x"]),
+        ("2020-01-31", "2020-01-31 10:00:00", [pd.Timestamp("2020-01-31"), pd.Timestamp("2020-01-31 10:00")]),
+        ("2020-01-31", "soon", ["2020-01-31", "soon"]),
+        ("007", "x", ["007", "x"]),
+    ],
+)
+def test_what_a_column_is_may_show_late(workspace, small_chunks, early, late, expected):
+    found, _ = read("a,b,c\n" + f"1,{early},1\n" * 400 + f"1,{late},2.5\n")
+    assert found["a"] == [1] * 401
+    assert found["c"][-1] == 2.5
+    for one, other in zip((found["b"][0], found["b"][-1]), expected, strict=True):
+        assert one == other or (pd.isna(one) and pd.isna(other))
+
+
+def test_the_line_is_counted_over_all_chunks(workspace, small_chunks):
+    with pytest.raises(InputError, match=r"line 1002: Expected 2 columns, got 3: 3,4,5"):
+        read("a,b\n" + "1,2\n" * 1000 + "3,4,5\n" + "1,2\n" * 9)
+
+
+CELLS = st.sampled_from(["1", "2.5", "", "x", '"q"', '"two\nlines"', '"a ""b"""', '5" pipe', '"x, y"', "é"])
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=40), st.integers(1, 200))
+def test_where_chunks_end_makes_no_difference(tmp_path_factory, rows, chunk):
+    path = tmp_path_factory.getbasetemp() / "chunks.csv"
+    path.write_text("a,b\n" + "".join(f"{one},{other}\n" for one, other in rows), encoding="utf-8")
+    found = []
+    for size in (chunk, 1 << 20):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(csv, "CHUNK", size)
+            try:
+                found.append(csv.read(path, [])[0].frame().astype(object).to_dict("list"))
+            except InputError as error:
+                found.append(str(error))
+    assert repr(found[0]) == repr(found[1])
+
+
+def test_a_quote_that_is_never_closed_does_not_fill_the_memory(workspace, small_chunks, monkeypatch):
+    monkeypatch.setattr(csv, "LONGEST", 1000)
+    with pytest.raises(InputError, match=r"mine.csv has a row of over 0 MB. Is a quote missing\? See '\"open"):
+        read('a,b\n1,2\n1,"open\n' + "1,2\n" * 1000)

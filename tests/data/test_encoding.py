@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data import encoding
+from src.data import encoding, fitting
+from src.data.columns import look
 from src.data.schema import Boolean, Categorical, Numeric, Pixels
 from src.errors import InputError
 
@@ -12,7 +13,7 @@ from src.errors import InputError
 def fit(frame):
     """The encoding of columns of numbers and words."""
     numbers = {name: encoding.is_number(frame[name]) for name in frame}
-    return encoding.fit(frame, {name: "numeric" if number else "categorical" for name, number in numbers.items()})
+    return fitting.fit([frame], {name: "numeric" if number else "categorical" for name, number in numbers.items()})
 
 
 def fitted(values, name="c"):
@@ -46,7 +47,7 @@ def test_a_constant_column_becomes_0_and_stays_of_its_size(value, rows):
 
 def test_a_missing_number_becomes_the_mean_and_sets_the_indicator():
     columns = fitted([1.0, np.nan, 3.0])
-    assert columns == [Numeric(name="c", mean=2, std=1, indicator=True)]
+    assert columns == [Numeric(name="c", mean=2, std=1, low=1, high=3, indicator=True)]
     assert encoded([np.nan, 3.0], columns).tolist() == [[0, 1], [1, 0]]
 
 
@@ -78,9 +79,9 @@ def test_a_missing_category_sets_the_indicator_alone():
 
 
 def test_rare_categories_share_one_input_with_those_never_seen():
-    names = [f"n{number:03}" for number in range(encoding.MAX_CATEGORIES + 10)]
+    names = [f"n{number:03}" for number in range(fitting.MAX_CATEGORIES + 10)]
     columns = fitted([*names, *names[-20:]])  # the last twenty are the frequent ones
-    assert columns[0].categories == sorted(names[: encoding.MAX_CATEGORIES - 20] + names[-20:])
+    assert columns[0].categories == sorted(names[: fitting.MAX_CATEGORIES - 20] + names[-20:])
     assert columns[0].other
     given = encoded([*names, "new", None], columns)
     assert given[:-2].sum(1).tolist() == [1] * len(names)
@@ -98,14 +99,14 @@ def test_the_order_of_the_rows_does_not_change_the_encoding(values, random):
 
 def test_pixels_share_mean_and_deviation():
     frame = pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]})
-    columns = encoding.fit(frame, None)
+    columns = fitting.fit([frame], None)
     assert columns == [Pixels(names=["p0", "p1"], mean=4, std=frame.to_numpy().std())]
     assert encoding.encode(frame, columns) == pytest.approx((frame.to_numpy() - 4) / frame.to_numpy().std())
     assert encoding.encode(frame[["p1", "p0"]], columns) == pytest.approx(encoding.encode(frame, columns))
 
 
 def test_a_missing_pixel_becomes_the_mean():
-    columns = encoding.fit(pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]}), None)
+    columns = fitting.fit([pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]})], None)
     assert encoding.encode(pd.DataFrame({"p0": [np.nan], "p1": [4.0]}), columns).tolist() == [[0, 0]]
 
 
@@ -137,7 +138,7 @@ def test_numbers_written_as_text_are_numbers():
 )
 @pytest.mark.parametrize("kind", ["numeric", "pixels"])
 def test_what_is_no_number_is_refused_with_its_row(values, message, kind):
-    numeric = Numeric(name="c", mean=0, std=1, indicator=False)
+    numeric = Numeric(name="c", mean=0, std=1, low=-1, high=1, indicator=False)
     columns = [numeric] if kind == "numeric" else [Pixels(names=["c"], mean=0, std=1)]
     with pytest.raises(InputError, match=message):
         encoded(values, columns)
@@ -163,7 +164,8 @@ def test_missing_columns_are_refused():
 
 
 def fit_as(values, kind):
-    return encoding.fit(pd.DataFrame({"c": values}), {"c": kind})
+    frame = pd.DataFrame({"c": values})
+    return fitting.fit([frame], {"c": kind}, {"c": look(frame["c"])})
 
 
 def test_yes_and_no_are_one_input_in_any_spelling():
@@ -171,13 +173,18 @@ def test_yes_and_no_are_one_input_in_any_spelling():
         columns = fit_as(values, "boolean")
         assert columns == [Boolean(name="c", mean=0.5, std=0.5, indicator=True)]
         assert encoded(values, columns).tolist() == [[1, 0], [-1, 0], [0, 1]]
-    assert encoded(["perhaps"], columns).tolist() == [[0, 1]]
+    with pytest.raises(InputError, match=r"column 'c', row 2: 'perhaps' is neither yes nor no \(true/false, yes/no,"):
+        encoded(["yes", "perhaps"], columns)
+    with pytest.raises(InputError, match=r"column 'c', row 1: '2' is neither yes nor no"):
+        encoded([2, 1], columns)
 
 
 def test_ordered_words_are_their_places():
     columns = fit_as(["low", "high", " mid", None], ["low", "mid", "high"])
     assert columns[0].mean == 1
-    assert encoded(["low", "mid", "high", "top"], columns)[:, 0] == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, 0])
+    assert encoded(["low", "mid", "high", None], columns)[:, 0] == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, 0])
+    with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is none of low, mid, high"):
+        encoded(["low", "top"], columns)
     with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is not in prepare.columns.c: low, high"):
         fit_as(["low", "top"], ["low", "high"])
 
@@ -199,10 +206,19 @@ def test_words_that_are_no_dates_of_one_format_are_refused_as_dates():
         fit_as(["spring", "2020-01-01"], "datetime")
 
 
+def test_a_date_of_another_format_is_refused_with_its_row():
+    columns = fit_as(["2021-03-01", "2020-02-29"], "datetime")
+    with pytest.raises(InputError, match=r"column 'c', row 2: '1 March 2021' is not of the format %Y-%m-%d"):
+        encoded(["2021-03-01", "1 March 2021"], columns)
+    columns = fit_as(pd.to_datetime(["2021-03-01", "2020-02-29"]), "datetime")
+    with pytest.raises(InputError, match=r"column 'c', row 1: 'soon' is no date"):
+        encoded(["soon"], columns)
+
+
 def test_texts_that_share_words_are_near_each_other():
     columns = fit_as(["a quick brown fox", None], "text")
     found = encoded(["the quick brown fox", "quick brown foxes", "lorem ipsum dolor", None], columns)
-    assert found.shape == (4, encoding.TEXT_WIDTH)
+    assert found.shape == (4, fitting.TEXT_WIDTH)
     assert np.linalg.norm(found, axis=1) == pytest.approx([1, 1, 1, 0])
     assert found[0] @ found[1] > 0.5 > abs(found[0] @ found[2])
 
@@ -214,5 +230,5 @@ def test_numbers_may_be_categories_and_words_for_missing_may_be_among_numbers():
     assert encoded([80331, None], columns).tolist() == [[0, 1], [0, 0]]
     assert fit_as([10115, None, 80331], "categorical")[0].categories == columns[0].categories
     columns = fit_as(["1", "?", "3"], "numeric")
-    assert columns == [Numeric(name="c", mean=2, std=1, indicator=True)]
+    assert columns == [Numeric(name="c", mean=2, std=1, low=1, high=3, indicator=True)]
     assert encoded(["?", "3"], columns).tolist() == [[0, 1], [1, 0]]

@@ -17,7 +17,6 @@ FACTS = {
     "task": "regression",
     "target": Target(name="y", offset=0.1 + 0.2, scale=1 / 3),
     "columns": [],
-    "shape": (2, 1),
     "outputs": 1,
     "dropped": {},
     "made_with": {"seed": 0},
@@ -33,9 +32,15 @@ def arrays(rows, seed=0):
     }
 
 
-def write(folder, **changes):
-    splits = {name: arrays(rows, rows) for name, rows in zip(SPLITS, (7, 3, 2), strict=True)}
-    return prepared.write(folder, splits, **{**FACTS, **changes}), splits
+def write(folder, counts=(7, 3, 2), **changes):
+    """Write splits of so many rows in pieces of three, as preparation does: the rows of the splits in turn."""
+    splits = {name: arrays(count, count) for name, count in zip(SPLITS, counts, strict=True)}
+    places = sorted((row, number) for number, count in enumerate(counts) for row in range(count))
+    own = np.array([number for _, number in places], np.int8)
+    inputs = np.stack([splits[SPLITS[number]]["inputs"][row] for row, number in places])
+    pieces = ((own[start : start + 3], inputs[start : start + 3]) for start in range(0, len(own), 3))
+    given = {name: (split["rows"], split["targets"]) for name, split in splits.items()}
+    return prepared.write(folder, given, pieces, **{**FACTS, **changes}), splits
 
 
 def test_what_is_written_loads_back_equal(workspace):
@@ -44,6 +49,7 @@ def test_what_is_written_loads_back_equal(workspace):
     assert schema == written
     assert schema.rows == {"train": 7, "val": 3, "test": 2}
     assert schema.target == FACTS["target"]  # to the last bit
+    assert schema.shape == (2, 1)
     for name, wanted in splits.items():
         for found, array in zip(prepared.load(name, schema), wanted.values(), strict=True):
             assert torch.equal(found, torch.from_numpy(np.ascontiguousarray(array)))
@@ -98,8 +104,7 @@ def test_the_digest_covers_what_a_training_sees_and_not_how_it_was_asked_for(wor
     assert write(paths.PREPARED, made_with={"seed": 1})[0].digest == first.digest
     for changes in ({"task": "robust_regression"}, {"target": Target(name="y")}, {"dropped": {"missing target": 1}}):
         assert write(paths.PREPARED, **changes)[0].digest != first.digest
-    one_more_row = {name: arrays(4) for name in SPLITS}
-    assert prepared.write(paths.PREPARED, one_more_row, **FACTS).digest != first.digest
+    assert write(paths.PREPARED, counts=(8, 3, 2))[0].digest != first.digest
 
 
 def test_terms_are_the_params_that_decide_what_prepared_data_holds():

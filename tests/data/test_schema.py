@@ -11,7 +11,7 @@ from src.errors import InputError
 from src.params import Params, changed
 
 COLUMNS = [
-    Numeric(name="a", mean=0.1 + 0.2, std=1 / 3, indicator=True),
+    Numeric(name="a", mean=0.1 + 0.2, std=1 / 3, low=-0.1, high=1 / 7, indicator=True),
     Categorical(name="b", categories=["1", "ü", ""], indicator=False),
     Pixels(names=["p", "q"], mean=-1e-30, std=1e30),
 ]
@@ -75,7 +75,7 @@ def broken(**changes):
         ({key: value for key, value in broken().items() if key != "digest"}, "digest"),
         (broken(more=1), "more"),
         (broken(columns=[{"kind": "text", "name": "a"}]), "columns.0"),
-        (broken(columns=[{"kind": "numeric", "name": "a", "mean": 0.0, "std": 1.0}]), "columns.0.numeric.indicator"),
+        (broken(columns=[{"kind": "numeric", "name": "a", "mean": 0.0, "std": 1.0}]), "columns.0.numeric.low"),
         (broken(rows={"train": 1, "dev": 2}), "rows.dev"),
     ],
 )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.data.split import as_given, by_hash, by_time, counts, split
+from src.data.split import as_given, by_hash, by_time, counts, hashed_place, split
 from src.errors import InputError
 
 FRACTIONS = st.tuples(*[st.integers(1, 100)] * 3).map(lambda parts: tuple(part / sum(parts) for part in parts))
@@ -148,20 +148,20 @@ def test_a_row_without_a_time_is_refused(times, row):
 @given(st.integers(200, 400), st.integers(0, 100), SEEDS)
 def test_by_hash_a_row_stays_where_it_is_when_others_come(rows, more, seed):
     ids = pd.Series([f"customer {number}" for number in range(rows + more)], name="id")
-    before = by_hash(ids[:rows], (0.6, 0.2, 0.2), seed)
+    before = by_hash(hashed_place(ids[:rows], seed), (0.6, 0.2, 0.2), "id")
     shuffled = ids.sample(frac=1, random_state=1)
-    after = by_hash(shuffled, (0.6, 0.2, 0.2), seed)
+    after = by_hash(hashed_place(shuffled, seed), (0.6, 0.2, 0.2), "id")
     for one, two in zip(before, after, strict=True):
         assert set(ids.iloc[one]) <= set(shuffled.iloc[two])
 
 
 def test_by_hash_the_shares_are_the_fractions_and_the_seed_decides():
     ids = pd.Series(range(10_000), name="id")
-    parts = by_hash(ids, (0.7, 0.1, 0.2), 0)
+    parts = by_hash(hashed_place(ids, 0), (0.7, 0.1, 0.2), "id")
     assert [len(part) for part in parts] == pytest.approx([7000, 1000, 2000], rel=0.1)
-    assert not np.array_equal(parts[1], by_hash(ids, (0.7, 0.1, 0.2), 1)[1])
+    assert not np.array_equal(parts[1], by_hash(hashed_place(ids, 1), (0.7, 0.1, 0.2), "id")[1])
     with pytest.raises(InputError, match="by the hash of 'id' leaves val without a row"):
-        by_hash(pd.Series(["a"], name="id"), (0.98, 0.01, 0.01), 0)
+        by_hash(np.zeros(1), (0.98, 0.01, 0.01), "id")
 
 
 def test_a_column_may_say_the_split():

@@ -33,10 +33,11 @@ def test_classes_are_the_distinct_values_in_order(values, task, classes):
 
 @given(st.lists(st.one_of(st.integers(-(2**40), 2**40)), min_size=2) | st.lists(st.text(), min_size=2))
 def test_a_class_number_leads_back_to_its_value(values):
-    assume(len(set(values)) > 1)
+    assume(len({str(value).strip() for value in values}) > 1)
     classes = target.classes_of(column(values), "classification")
-    assert classes == sorted(set(values))
-    assert [classes[number] for number in target.class_numbers(column(values), classes)] == values
+    plain = [value.strip() if isinstance(value, str) else value for value in values]
+    assert classes == sorted(set(plain))
+    assert [classes[number] for number in target.class_numbers(column(values), classes)] == plain
 
 
 @pytest.mark.parametrize(

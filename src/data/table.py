@@ -1,0 +1,152 @@
+"""A table in blocks of rows: what a source gives, and what preparation goes through as often as it must.
+
+Nothing holds more than a few blocks, so memory does not grow with the file; `Frame` is for what is in memory anyhow.
+"""
+
+import os
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from src.errors import InputError
+
+ROWS = 65_536  # of a block; results do not depend on how the source came in pieces, as all are cut to this
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Table:
+    """Rows under the names of their columns. A block's index holds the places of its rows in the source, from 0."""
+
+    names: list[str]
+    rows: int
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        """All rows, in order, at most ROWS at a time; each call starts anew."""
+        raise NotImplementedError
+
+    def frame(self) -> pd.DataFrame:
+        """The whole of it, for what fits in memory."""
+        return pd.concat(list(self.blocks())) if self.rows else pd.DataFrame(columns=self.names)
+
+
+class Frame(Table):
+    """A table in memory."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.whole = frame.reset_index(drop=True)
+        self.names, self.rows = [str(name) for name in frame.columns], len(frame)
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        for start in range(0, self.rows, ROWS):
+            yield self.whole.iloc[start : start + ROWS].set_axis(self.names, axis=1)
+
+
+class Spool(Table):
+    """A table on disk, in a file without a name that ends with the process: Arrow record batches of ROWS rows.
+
+    Words are kept as a dictionary a block, so that what is done with them is done once for each distinct one.
+    parts: the source's rows, Arrow tables of one schema; missing: words that stand for a missing value.
+    """
+
+    def __init__(self, parts: Iterable[Any], missing: Sequence[str] = ()) -> None:
+        import pyarrow as pa
+
+        self.file = tempfile.TemporaryFile(dir=".")  # noqa: SIM115  it lives as long as the table
+        self.rows, self.names = 0, list[str]()
+        writer = None
+        for batch in in_order(partial(_compact, missing=missing), _recut(parts)):
+            writer = writer or pa.ipc.new_stream(self.file, batch.schema)
+            writer.write_batch(batch)
+            self.rows += batch.num_rows
+            self.names = [str(name) for name in batch.schema.names]
+            self.types = batch.schema.types
+        if writer:
+            writer.close()
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        import pyarrow as pa
+
+        self.file.seek(0)
+        start = 0
+        for batch in pa.ipc.open_stream(self.file) if self.rows else ():
+            block = batch.to_pandas(date_as_object=False, split_blocks=True)
+            block.index = pd.RangeIndex(start, start + len(block))
+            block.columns = pd.Index(self.names)
+            start += len(block)
+            yield block
+
+
+def check_names(names: Sequence[str], path: Path) -> None:
+    """InputError when two columns have the same name."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has two columns of the name '{twice}': rename one")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """function(item) of every item, in order, by a thread a core; only so many are under way."""
+    threads = os.cpu_count() or 1
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        iterator = iter(items)
+        try:
+            for item in islice(iterator, threads + 1):
+                waiting.append(pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(iterator, 1))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _recut(parts: Iterable[Any]) -> Iterator[Any]:
+    """Arrow tables of any length as tables of ROWS rows, the last one shorter."""
+    import pyarrow as pa
+
+    kept: list[Any] = []
+    for part in parts:
+        kept.append(part)
+        if sum(table.num_rows for table in kept) < ROWS:
+            continue
+        whole = pa.concat_tables(kept)
+        ends = range(ROWS, whole.num_rows + 1, ROWS)
+        for end in ends:
+            yield whole.slice(end - ROWS, ROWS)
+        kept = [whole.slice(ends[-1])]
+    if kept and sum(table.num_rows for table in kept):
+        yield pa.concat_tables(kept)
+
+
+def _compact(table: Any, missing: Sequence[str]) -> Any:
+    """One record batch of types that pandas has a plain form of, words as dictionaries."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    arrays = []
+    for column in table.columns:
+        kind = column.type
+        if pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        elif pa.types.is_decimal(kind):
+            column = column.cast(pa.float64(), safe=False)
+        elif pa.types.is_duration(kind):
+            column = pc.divide(column.cast(pa.duration("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
+        elif pa.types.is_time(kind):
+            column = column.cast(pa.string())
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            if missing:
+                column = pc.if_else(pc.is_in(column, pa.array(missing, column.type)), None, column)
+            column = column.cast(pa.string()).dictionary_encode()
+        column = column.combine_chunks()
+        arrays.append(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
+    return pa.record_batch(arrays, names=table.column_names)
