@@ -53,6 +53,22 @@ def prepared_data(workspace):
     return prepare_and_load
 
 
+@pytest.fixture(scope="session")
+def fit_all():
+    """fit_all(frame, wanted) → the encoding of the columns, learned from all rows of a frame."""
+
+    def fit(frame, wanted):
+        import numpy as np
+
+        from src.data.columns import look
+        from src.data.fitting import Fitting
+
+        fitted = Fitting(list(frame), wanted, {name: look(frame[name]) for name in frame})
+        return fitted.columns([fitted.see(frame, np.ones(len(frame), bool))])
+
+    return fit
+
+
 class Project:
     """A clone of this project in a temporary folder, run as a user would run it: real commands, a real store."""
 

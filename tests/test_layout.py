@@ -19,7 +19,7 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Data goes one way: a module imports from its own layer and from those above it, never from one below.
 LAYERS = [
     ["errors", "paths"],
-    ["augment", "cli", "files", "losses", "metrics", "optimizers", "plots"],
+    ["augment", "cli", "files", "losses", "memory", "metrics", "optimizers", "plots"],
     ["mistakes"],
     ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],

@@ -34,9 +34,11 @@ def divide(
     """
     settings = params.prepare
     fractions = (settings.fractions.train, settings.fractions.val, settings.fractions.test)
-    rows = leaks.combined(features, pd.util.hash_array(targets.astype(np.float64)))
-    alike = leaks.twins(rows)
-    contradicting = leaks.contradictions(features, rows)
+    like = leaks.twins(features)
+    alike, contradicting = None, 0
+    if like is not None:  # else no two rows are alike, whatever their targets
+        rows = leaks.combined(features, targets.astype(np.float64).view(np.uint64))
+        alike, contradicting = leaks.twins(rows), leaks.contradictions(like, rows)
     notes = [f"{contradicting} rows have the same values as another, and another target"] if contradicting else []
     method = settings.split
     if method == "auto":
@@ -46,7 +48,7 @@ def divide(
             raise InputError("prepare.split = 'stratified' needs classes, and the target is a number: use random")
         strata = strata if method == "stratified" else None
         together = _keep_together(settings.duplicates, alike, strata, notes)
-        parts = split.split(len(rows), fractions, params.seed, strata, alike if together else None)
+        parts = split.split(len(targets), fractions, params.seed, strata, alike if together else None)
     else:
         parts = _by_key(method, key, settings.split_column, fractions, params.seed, strata)
     crossing = 0 if alike is None else leaks.crossing(alike, parts)

@@ -21,8 +21,12 @@ def encode(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
         raise InputError(
             f"the rows lack column {missing[0]!r}" + (f" and {len(missing) - 1} more" * (len(missing) > 1))
         )
-    parts = [_encode(frame, column) for column in columns]
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+    inputs = np.zeros((len(frame), sum(_width(column) for column in columns)), np.float32)
+    start = 0
+    for column in columns:
+        _encode(frame, column, inputs[:, start : start + _width(column)])
+        start += _width(column)
+    return inputs
 
 
 def compact(frame: pd.DataFrame, columns: Sequence[Column]) -> np.ndarray:
@@ -137,24 +141,36 @@ def _refuse(column: pd.Series, wrong: np.ndarray, what: str) -> None:
         raise InputError(f"column '{column.name}', row {row}: '{column.iloc[place]}' is {what}")
 
 
-def _encode(frame: pd.DataFrame, column: Column) -> np.ndarray:
+def _width(column: Column) -> int:
+    return len(column.names) if isinstance(column, Pixels) else column.width
+
+
+def _encode(frame: pd.DataFrame, column: Column, inputs: np.ndarray) -> None:
+    """Write a column's inputs [rows, width], which are 0 before."""
     if isinstance(column, Pixels):
         part = frame[column.names]
         values = part.to_numpy() if is_uint8(part) else np.column_stack([numbers(part[name]) for name in part])
-        return np.nan_to_num((values - column.mean) / column.std)
+        inputs[:] = np.nan_to_num((values - column.mean) / column.std)
+        return
     raw = frame[column.name]
     if isinstance(column, Text):
-        return hashed(raw, column.width)
+        inputs[:] = hashed(raw, column.width)
+        return
     if isinstance(column, Categorical):
         count = len(column.categories)
-        place = places(raw, column.categories, others=count)  # the input after the last category: all others
-        missing = np.isnan(place)
-        inputs = (place[:, None] == np.arange(count + column.other)).astype(np.float32)
-    else:
-        values = number_of(raw, column)
-        missing = np.isnan(values[:, 0])
-        inputs = np.nan_to_num((values - column.mean) / column.std)
-    return np.column_stack([inputs, missing]) if column.indicator else inputs
+        rows = np.zeros((count + 2, column.width), np.float32)  # of each category, of the others, of a missing one
+        rows[range(count + column.other), range(count + column.other)] = 1
+        rows[-1, -1] = column.indicator
+        place = places(raw, column.categories, others=count)
+        inputs[:] = rows[np.where(np.isnan(place), count + 1, place).astype(np.intp)]
+        return
+    values = number_of(raw, column)
+    missing = np.isnan(values[:, 0])
+    scaled = (values - column.mean) / column.std
+    scaled[missing] = 0
+    inputs[:, : values.shape[1]] = scaled
+    if column.indicator:
+        inputs[:, -1] = missing
 
 
 def number_of(raw: pd.Series, column: Numeric | Boolean | Ordinal | Datetime) -> np.ndarray:

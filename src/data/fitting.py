@@ -11,7 +11,6 @@ from src.data import columns as kinds
 from src.data import encoding
 from src.data.columns import Facts
 from src.data.schema import Boolean, Categorical, Column, Datetime, Numeric, Ordinal, Pixels, Text
-from src.data.table import in_order
 from src.errors import InputError
 
 MAX_CATEGORIES = 64  # of a column with an input of their own; the rest share one
@@ -100,37 +99,41 @@ class Values:
 Seen = list[list[Any]]  # of one block: of each column the Moments of its numbers, or its Words; of pixels one for all
 
 
-def fit(
-    blocks: Iterable[pd.DataFrame], wanted: dict[str, Kind] | None, facts: dict[str, Facts] | None = None
-) -> list[Column]:
-    """Learn the encoding of every column from the training rows.
+class Fitting:
+    """Learns the encoding of every column from the training rows.
 
-    wanted: the kind of each column (a list: the words of an ordinal in their order); None for the pixels of images.
-    facts: what describe() was given; it knows the format of dates.
+    names: the columns; wanted: the kind of each (a list: the words of an ordinal in their order), None where all are
+    the pixels of images; facts: what describe() was given: it knows the format of dates.
     """
-    layouts = {name: _layout(facts[name]) for name, kind in (wanted or {}).items() if facts and kind == "datetime"}
-    total: Seen = []
-    names: list[str] = []
-    for own, seen in in_order(lambda block: (list(block), _see(block, wanted, layouts)), blocks):
-        names = own
-        if not total:
-            total = seen
-            continue
-        for before, later in zip(total, seen, strict=True):
-            for one, other in zip(before, later, strict=True):
-                one.add(other)
-    if wanted is None:
-        return [Pixels(names=names, mean=total[0][0].mean, std=total[0][0].std)]
-    return [_column(name, kind, seen, layouts) for (name, kind), seen in zip(wanted.items(), total, strict=True)]
+
+    def __init__(self, names: list[str], wanted: dict[str, Kind] | None, facts: dict[str, Facts]) -> None:
+        self.names, self.wanted = names, wanted
+        self.layouts = {name: _layout(facts[name]) for name, kind in (wanted or {}).items() if kind == "datetime"}
+
+    def see(self, block: pd.DataFrame, rows: np.ndarray) -> Seen:
+        """What the training rows of a block show; rows: which they are, bool [rows of the block]."""
+        if self.wanted is None:
+            own = block.loc[rows, self.names]
+            return [[Values(own) if encoding.is_uint8(own) else Moments(own.to_numpy(np.float64).ravel())]]
+        return [_see(block[name][rows], kind, self.layouts.get(name)) for name, kind in self.wanted.items()]
+
+    def columns(self, blocks: Iterable[Seen]) -> list[Column]:
+        """The encoding, from what was seen of all blocks, in their order."""
+        total: Seen = []
+        for seen in blocks:
+            if not total:
+                total = seen
+                continue
+            for before, later in zip(total, seen, strict=True):
+                for one, other in zip(before, later, strict=True):
+                    one.add(other)
+        if self.wanted is None:
+            return [Pixels(names=self.names, mean=total[0][0].mean, std=total[0][0].std)]
+        items = zip(self.wanted.items(), total, strict=True)
+        return [_column(name, kind, seen, self.layouts) for (name, kind), seen in items]
 
 
-def _see(block: pd.DataFrame, wanted: dict[str, Kind] | None, layouts: dict[str, str | None]) -> Seen:
-    if wanted is None:
-        return [[Values(block) if encoding.is_uint8(block) else Moments(block.to_numpy(np.float64).ravel())]]
-    return [_see_column(block[name], kind, layouts.get(name)) for name, kind in wanted.items()]
-
-
-def _see_column(column: pd.Series, kind: Kind, layout: str | None) -> list[Any]:
+def _see(column: pd.Series, kind: Kind, layout: str | None) -> list[Any]:
     if isinstance(kind, list):
         values = encoding.places(column, kind)
         strange = column[np.isnan(values) & column.notna().to_numpy()]

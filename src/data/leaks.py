@@ -19,7 +19,7 @@ def hashes(block: pd.DataFrame) -> np.ndarray:
     for place, name in enumerate(block):
         column = block[name]
         if encoding.is_number(column):
-            values = pd.util.hash_array(column.to_numpy(np.float64, na_value=np.nan) + 0.0)  # -0.0 is 0.0
+            values = (column.to_numpy(np.float64, na_value=np.nan) + 0.0).view(np.uint64)  # -0.0 is 0.0
         else:
             values = encoding.by_value(column, _hashed_words, missing=0)
         total = combined(total, values, place)
@@ -29,8 +29,11 @@ def hashes(block: pd.DataFrame) -> np.ndarray:
 def combined(one: np.ndarray, other: np.ndarray, place: int = 0) -> np.ndarray:
     """One hash of two, uint64 [rows]; which column (`place`) a value is in matters."""
     odd = np.uint64((0x9E3779B97F4A7C15 * (2 * place + 1)) % 2**64 | 1)
-    mixed = (one ^ other * odd) * np.uint64(0xFF51AFD7ED558CCD)
-    return mixed ^ mixed >> np.uint64(33)
+    mixed = other * odd
+    mixed ^= one
+    mixed *= np.uint64(0xFF51AFD7ED558CCD)  # of MurmurHash3's finaliser
+    mixed ^= mixed >> np.uint64(33)
+    return mixed
 
 
 def twins(rows: np.ndarray) -> np.ndarray | None:
@@ -58,11 +61,8 @@ def crossing(groups: np.ndarray, parts: list[np.ndarray]) -> int:
     return int(sum(seen[groups[part]].sum() for part in parts[1:]))
 
 
-def contradictions(features: np.ndarray, rows: np.ndarray) -> int:
-    """Rows that are like another but for the target: equal hashes of the features, different ones of the rows."""
-    groups = twins(features)
-    if groups is None:
-        return 0
+def contradictions(groups: np.ndarray, rows: np.ndarray) -> int:
+    """Rows that are like another but for the target: in a group by their features, with different hashes of all."""
     among = groups != ALONE
     pairs = pd.DataFrame({"features": groups[among], "row": rows[among]})
     different = pairs.groupby("features")["row"].nunique()

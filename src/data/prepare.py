@@ -4,14 +4,14 @@ The rows go by in blocks, four times; of each row only a hash, its target and it
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from src import cli, paths
+from src import cli, memory, paths
 from src.data import columns as kinds
 from src.data import divide, encoding, fitting, leaks, prepared, sources, target
 from src.data import schema as schemas
@@ -19,7 +19,6 @@ from src.data.columns import Facts
 from src.data.images import SPLIT
 from src.data.schema import SPLITS, Schema, Target
 from src.data.sources import Raw
-from src.data.table import in_order
 from src.errors import InputError
 from src.params import Params
 
@@ -27,11 +26,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Seen(NamedTuple):
-    """facts: of every feature; target: of all rows; key: what the split goes by, of all rows."""
+    """facts: of every feature. Of all rows: their target; what the split goes by; a hash of the columns `hashed`."""
 
     facts: dict[str, Facts]
     target: pd.Series
     key: Any
+    hashed: list[str]
+    hashes: np.ndarray
 
 
 def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
@@ -39,6 +40,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
 
     InputError for any fault of the data, and for a full disk; what was prepared before is then still there.
     """
+    memory.keep_freed()
     try:
         return _prepare(params, folder)
     except OSError as error:
@@ -67,37 +69,37 @@ def _prepare(params: Params, folder: Path) -> Schema:
     used = [name for name in seen.facts if name not in ignored]
     if classes and settings.split in ("auto", "stratified"):
         target.check_strata(wanted, numbers, classes)
-    hashes = np.concatenate(list(in_order(lambda block: leaks.hashes(block[used]), _blocks(raw, params))))[known]
+    hashes = seen.hashes if used == seen.hashed else _hashes(raw, params, used)
+    hashes = hashes if known.all() else hashes[known]
     key = None if seen.key is None else seen.key[known]
     parts, notes = divide.divide(params, hashes, numbers, key, numbers if classes else None)
     del hashes, key
-    if classes:
-        target.check_train(wanted, numbers[parts[0]], classes)
-        goal = Target(name=str(raw.target), classes=classes, counts=np.bincount(numbers[parts[0]]).tolist())
-        targets = numbers if task == "classification" else numbers.astype(np.float32)
-    else:
-        goal = target.fit_regression(wanted, parts[0], settings.target_transform)
-        targets = goal.encoded(numbers)
-
-    places = np.flatnonzero(known)
+    seen = seen._replace(hashes=np.empty(0), key=None)
+    goal, targets = _target(params, task, classes, wanted, numbers, parts[0])
+    rows = [part if known.all() else np.flatnonzero(known)[part] for part in parts]  # places in the source
+    splits = {name: (own, targets[part]) for name, own, part in zip(SPLITS, rows, parts, strict=True)}
     where = np.full(len(known), -1, np.int8)  # the split of each row of the source
-    for number, part in enumerate(parts):
-        where[places[part]] = number
-    train = (block.loc[own == 0, used] for block, own in _with(where, _blocks(raw, params)) if (own == 0).any())
-    columns = fitting.fit(train, described, seen.facts)
+    for number, own in enumerate(rows):
+        where[own] = number
+    fitted = fitting.Fitting(used, described, seen.facts)
+    del seen, wanted, numbers, targets, parts, rows  # what is left to do needs nothing of every row but these
+    columns = fitted.columns(_each(raw, params, lambda block: fitted.see(block, _own(where, block) == 0)))
     for note in [*raw.notes, *(f"column '{name}' is not used: {why}" for name, why in ignored.items()), *notes]:
         cli.say(note)
 
-    def encode(piece: tuple[pd.DataFrame, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        block, own = piece
-        chosen = block.loc[own >= 0, used]
-        inputs = encoding.compact(chosen, columns) if raw.shape else encoding.encode(chosen, columns)
-        return own[own >= 0], inputs.reshape(len(chosen), *(raw.shape or inputs.shape[1:]))
+    def encode(block: pd.DataFrame) -> list[np.ndarray]:
+        own = _own(where, block)
+        if (own < 0).any():
+            block, own = block[own >= 0], own[own >= 0]
+        inputs = encoding.compact(block[used], columns) if raw.shape else encoding.encode(block, columns)
+        inputs = inputs.reshape(len(block), *(raw.shape or inputs.shape[1:]))
+        by_split = inputs.take(own.argsort(kind="stable"), axis=0)
+        return np.split(by_split, np.cumsum(np.bincount(own, minlength=len(SPLITS)))[:-1])
 
     return prepared.write(
         folder,
-        {name: (places[part], targets[part]) for name, part in zip(SPLITS, parts, strict=True)},
-        in_order(encode, _with(where, _blocks(raw, params))),
+        splits,
+        _each(raw, params, encode),
         source=settings.source,
         source_sha256=raw.sha256,
         task=task,
@@ -111,6 +113,18 @@ def _prepare(params: Params, folder: Path) -> Schema:
     )
 
 
+def _target(
+    params: Params, task: str, classes: list[Any] | None, wanted: pd.Series, numbers: np.ndarray, train: np.ndarray
+) -> tuple[Target, np.ndarray]:
+    """What the schema says of the target, and the target of each row as the model learns it."""
+    if classes is None:
+        goal = target.fit_regression(wanted, train, params.prepare.target_transform)
+        return goal, goal.encoded(numbers)
+    target.check_train(wanted, numbers[train], classes)
+    goal = Target(name=str(wanted.name), classes=classes, counts=np.bincount(numbers[train]).tolist())
+    return goal, numbers if task == "classification" else numbers.astype(np.float32)
+
+
 def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
     """Whether prepared training and validation data exist, made with these params from the source as it is."""
     path = folder / paths.SCHEMA.name
@@ -122,20 +136,26 @@ def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
     return unchanged and schema.made_with == prepared.terms(params)
 
 
-def _blocks(raw: Raw, params: Params) -> Iterator[pd.DataFrame]:
-    for block in raw.table.blocks():
-        if params.prepare.infinite == "missing":
-            decimals = block.select_dtypes("float")
-            block = block.assign(**{str(name): decimals[name].mask(np.isinf(decimals[name])) for name in decimals})
-        yield block
+def _each(raw: Raw, params: Params, function: Callable[[pd.DataFrame], Any]) -> Iterator[Any]:
+    """function(block) of every block of the source, in order."""
+    if params.prepare.infinite == "missing":
+        return raw.table.each(lambda block: function(_finite(block)))
+    return raw.table.each(function)
 
 
-def _with(values: np.ndarray, blocks: Iterator[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-    """Each block, with those of `values` [rows] that belong to its rows."""
-    start = 0
-    for block in blocks:
-        yield block, values[start : start + len(block)]
-        start += len(block)
+def _finite(block: pd.DataFrame) -> pd.DataFrame:
+    decimals = block.select_dtypes("float")
+    return block.assign(**{str(name): decimals[name].mask(np.isinf(decimals[name])) for name in decimals})
+
+
+def _own(values: np.ndarray, block: pd.DataFrame) -> np.ndarray:
+    """Those of `values` [all rows] that belong to the rows of a block."""
+    start = int(block.index[0])
+    return values[start : start + len(block)]
+
+
+def _hashes(raw: Raw, params: Params, names: list[str]) -> np.ndarray:
+    return np.concatenate(list(_each(raw, params, lambda block: leaks.hashes(block[names]))))
 
 
 def _look(raw: Raw, params: Params) -> Seen:
@@ -144,20 +164,24 @@ def _look(raw: Raw, params: Params) -> Seen:
     features = [name for name in raw.table.names if name != raw.target]
     if deciding is not None and deciding not in features:
         raise InputError(f"prepare.split_column = '{deciding}' is no column. There are: {', '.join(features)[:300]}")
+    # what will most probably be learned from: where it is not, the hashes are made again
+    hashed = [name for name in features if params.prepare.columns.get(name) != "ignore" and name != deciding]
 
-    def look(block: pd.DataFrame) -> tuple[list[Facts], pd.Series, Any]:
+    def look(block: pd.DataFrame) -> tuple[list[Facts], pd.Series, Any, np.ndarray]:
         key = None if deciding is None else divide.key_of(block[deciding], params.prepare, params.seed)
         facts = [kinds.look(block[name]) for name in features] if raw.shape is None else []
-        return facts, block[raw.target], key
+        return facts, block[raw.target].copy(), key, leaks.hashes(block[hashed])
 
     total: dict[str, Facts] = {name: Facts(name) for name in features}
-    wanted, keys = [], []
-    for facts, own, key in in_order(look, _blocks(raw, params)):
+    wanted, keys, hashes = [], [], []
+    for facts, own, key, hashes_of_block in _each(raw, params, look):
         for seen in facts:
             total[seen.name].add(seen)
         wanted.append(own)
         keys.append(key)
-    return Seen(total, kinds.joined(wanted), None if deciding is None else kinds.joined(keys))
+        hashes.append(hashes_of_block)
+    key = None if deciding is None else kinds.joined(keys)
+    return Seen(total, kinds.joined(wanted), key, hashed, np.concatenate(hashes))
 
 
 def _task(params: Params, wanted: pd.Series) -> str:

@@ -53,7 +53,7 @@ class SplitFile:
         if not self.shape:
             self.shape = inputs.shape[1:]
             self._write(self._header(inputs.dtype))
-            self._write(np.ascontiguousarray(self.rows).data)
+            self._write(self.rows.astype(np.int64).data)
             self._write(np.ascontiguousarray(self.targets).data)
         self._write(np.ascontiguousarray(inputs).data)
 
@@ -70,7 +70,7 @@ class SplitFile:
         count = len(self.rows)
         tensors, start = {}, 0
         for name, kind, shape in (
-            ("rows", self.rows.dtype, (count,)),
+            ("rows", np.dtype(np.int64), (count,)),
             ("targets", self.targets.dtype, (count,)),
             ("inputs", dtype, (count, *self.shape)),
         ):
@@ -88,21 +88,20 @@ TYPES = {"uint8": "U8", "int64": "I64", "float32": "F32"}
 def write(
     folder: Path,
     splits: dict[SplitName, tuple[np.ndarray, np.ndarray]],
-    pieces: Iterable[tuple[np.ndarray, np.ndarray]],
+    pieces: Iterable[list[np.ndarray]],
     **facts: Any,
 ) -> Schema:
     """Write the splits, then the schema that names their digests; `facts` are the schema's other fields.
 
-    splits: rows, int64 [N], and targets [N]; pieces: the split of each row by its number, int8 [M], and its inputs
-    [M, *shape], in the order of the rows. Until all is written, what was in the folder before stays.
+    splits: rows [N] and targets [N]; pieces: inputs [M, *shape] of each of the splits, in the order of the
+    rows. Until all is written, what was in the folder before stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = {name: SplitFile(path_of(folder, name), *given) for name, given in splits.items()}
     try:
-        for own, inputs in pieces:
-            for number, file in enumerate(written.values()):
-                if (own == number).any():
-                    file.add(inputs[own == number])
+        for piece in pieces:
+            for file, inputs in zip(written.values(), piece, strict=True):
+                file.add(inputs)
         for file in written.values():
             file.close()
         # the schema names what it belongs to and goes last: without it there is no prepared data

@@ -13,7 +13,7 @@ import pandas as pd
 
 from src import cli, files, paths
 from src.data import csv, images
-from src.data.table import ROWS, Frame, Spool, Table, check_names
+from src.data.table import Frame, Spool, Table, check_names
 from src.errors import InputError
 from src.sections import Prepare
 
@@ -204,7 +204,7 @@ def _by_arrow(path: Path, settings: Prepare, name: str, load: Callable[[], Any])
 def _arrow_dataset(parts: list[Path], name: str) -> Any:
     import pyarrow.dataset
 
-    batches = pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_batches(batch_size=ROWS)
+    batches = pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_batches()
     return (pyarrow.Table.from_batches([batch]) for batch in batches)
 
 

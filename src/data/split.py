@@ -1,6 +1,6 @@
 """Which row goes to which split: at random, by group, by time, by an id's hash, or as a column says.
 
-Each function gives the places of the rows of train, val and test, each ascending, int64; none is empty.
+Each function gives the places of the rows of train, val and test, each ascending; none is empty.
 """
 
 import numpy as np
@@ -29,7 +29,8 @@ def split(
     groups: group number of each row [rows], ALONE for a group of one; or None. Rows of one group go to one split.
     """
     generator = np.random.default_rng(seed)
-    classes = [np.arange(rows)] if strata is None else [np.flatnonzero(strata == value) for value in np.unique(strata)]
+    everything = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)  # of many rows, half the memory counts
+    classes = [everything] if strata is None else [everything[strata == value] for value in np.unique(strata)]
     parts: list[Parts] = [[] for _ in fractions]
     for members in classes:
         for part, piece in zip(parts, _divide(members, fractions, generator, groups), strict=True):

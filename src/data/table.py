@@ -17,7 +17,7 @@ import pandas as pd
 
 from src.errors import InputError
 
-ROWS = 65_536  # of a block; results do not depend on how the source came in pieces, as all are cut to this
+ROWS, CELLS = 131_072, 1 << 22  # of a block, at most
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,8 +30,12 @@ class Table:
     rows: int
 
     def blocks(self) -> Iterator[pd.DataFrame]:
-        """All rows, in order, at most ROWS at a time; each call starts anew."""
+        """All rows, in order, so many at a time as rows_of_block() says; each call starts anew."""
         raise NotImplementedError
+
+    def each(self, function: Callable[[pd.DataFrame], Result]) -> Iterator[Result]:
+        """function(block) of every block, in order, computed on all cores."""
+        return in_order(function, self.blocks())
 
     def frame(self) -> pd.DataFrame:
         """The whole of it, for what fits in memory."""
@@ -46,12 +50,13 @@ class Frame(Table):
         self.names, self.rows = [str(name) for name in frame.columns], len(frame)
 
     def blocks(self) -> Iterator[pd.DataFrame]:
-        for start in range(0, self.rows, ROWS):
-            yield self.whole.iloc[start : start + ROWS].set_axis(self.names, axis=1)
+        length = rows_of_block(len(self.names))
+        for start in range(0, self.rows, length):
+            yield self.whole.iloc[start : start + length].set_axis(self.names, axis=1)
 
 
 class Spool(Table):
-    """A table on disk, in a file without a name that ends with the process: Arrow record batches of ROWS rows.
+    """A table on disk, in a file without a name that ends with the process: Arrow record batches of a block each.
 
     Words are kept as a dictionary a block, so that what is done with them is done once for each distinct one.
     parts: the source's rows, Arrow tables of one schema; missing: words that stand for a missing value.
@@ -73,16 +78,32 @@ class Spool(Table):
             writer.close()
 
     def blocks(self) -> Iterator[pd.DataFrame]:
+        return map(self._block, self._batches())
+
+    def each(self, function: Callable[[pd.DataFrame], Result]) -> Iterator[Result]:
+        return in_order(lambda batch: function(self._block(batch)), self._batches())
+
+    def _batches(self) -> Iterator[tuple[int, Any]]:
+        """(place of its first row, record batch) of each block."""
         import pyarrow as pa
 
         self.file.seek(0)
         start = 0
         for batch in pa.ipc.open_stream(self.file) if self.rows else ():
-            block = batch.to_pandas(date_as_object=False, split_blocks=True)
-            block.index = pd.RangeIndex(start, start + len(block))
-            block.columns = pd.Index(self.names)
-            start += len(block)
-            yield block
+            yield start, batch
+            start += batch.num_rows
+
+    def _block(self, numbered: tuple[int, Any]) -> pd.DataFrame:
+        start, batch = numbered
+        block = batch.to_pandas(date_as_object=False, split_blocks=True)
+        block.index = pd.RangeIndex(start, start + len(block))
+        block.columns = pd.Index(self.names)
+        return block
+
+
+def rows_of_block(columns: int) -> int:
+    """It depends on the number of columns alone, so results do not depend on how the source came in pieces."""
+    return max(min(ROWS, CELLS // max(columns, 1)), 1)
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
@@ -110,18 +131,19 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 
 def _recut(parts: Iterable[Any]) -> Iterator[Any]:
-    """Arrow tables of any length as tables of ROWS rows, the last one shorter."""
+    """Arrow tables of any length as tables of a block each, the last one shorter."""
     import pyarrow as pa
 
     kept: list[Any] = []
     for part in parts:
         kept.append(part)
-        if sum(table.num_rows for table in kept) < ROWS:
+        length = rows_of_block(part.num_columns)
+        if sum(table.num_rows for table in kept) < length:
             continue
         whole = pa.concat_tables(kept)
-        ends = range(ROWS, whole.num_rows + 1, ROWS)
+        ends = range(length, whole.num_rows + 1, length)
         for end in ends:
-            yield whole.slice(end - ROWS, ROWS)
+            yield whole.slice(end - length, length)
         kept = [whole.slice(ends[-1])]
     if kept and sum(table.num_rows for table in kept):
         yield pa.concat_tables(kept)

@@ -13,7 +13,14 @@ from src.errors import InputError
 def fit(frame):
     """The encoding of columns of numbers and words."""
     numbers = {name: encoding.is_number(frame[name]) for name in frame}
-    return fitting.fit([frame], {name: "numeric" if number else "categorical" for name, number in numbers.items()})
+    return fit_all(frame, {name: "numeric" if number else "categorical" for name, number in numbers.items()})
+
+
+def fit_all(frame, wanted):
+    """The encoding by all rows of a frame."""
+    facts = {name: look(frame[name]) for name in frame}
+    fitted = fitting.Fitting(list(frame), wanted, facts)
+    return fitted.columns([fitted.see(frame, np.ones(len(frame), bool))])
 
 
 def fitted(values, name="c"):
@@ -99,14 +106,14 @@ def test_the_order_of_the_rows_does_not_change_the_encoding(values, random):
 
 def test_pixels_share_mean_and_deviation():
     frame = pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]})
-    columns = fitting.fit([frame], None)
+    columns = fit_all(frame, None)
     assert columns == [Pixels(names=["p0", "p1"], mean=4, std=frame.to_numpy().std())]
     assert encoding.encode(frame, columns) == pytest.approx((frame.to_numpy() - 4) / frame.to_numpy().std())
     assert encoding.encode(frame[["p1", "p0"]], columns) == pytest.approx(encoding.encode(frame, columns))
 
 
 def test_a_missing_pixel_becomes_the_mean():
-    columns = fitting.fit([pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]})], None)
+    columns = fit_all(pd.DataFrame({"p0": [0.0, 4.0], "p1": [8.0, 4.0]}), None)
     assert encoding.encode(pd.DataFrame({"p0": [np.nan], "p1": [4.0]}), columns).tolist() == [[0, 0]]
 
 
@@ -164,8 +171,7 @@ def test_missing_columns_are_refused():
 
 
 def fit_as(values, kind):
-    frame = pd.DataFrame({"c": values})
-    return fitting.fit([frame], {"c": kind}, {"c": look(frame["c"])})
+    return fit_all(pd.DataFrame({"c": values}), {"c": kind})
 
 
 def test_yes_and_no_are_one_input_in_any_spelling():

@@ -49,6 +49,8 @@ def test_rows_of_val_and_test_that_are_in_train_are_counted():
 
 def test_rows_that_differ_in_the_target_alone_are_counted():
     features = leaks.hashes(pd.DataFrame({"a": [5, 5, 6, 7, 5]}))
-    assert leaks.contradictions(features, leaks.combined(features, np.array([0, 1, 2, 3, 0], np.uint64))) == 3
+    assert (
+        leaks.contradictions(leaks.twins(features), leaks.combined(features, np.array([0, 1, 2, 3, 0], np.uint64))) == 3
+    )
     features = leaks.hashes(pd.DataFrame({"a": [5, 6, 5]}))
-    assert leaks.contradictions(features, leaks.combined(features, np.array([0, 1, 0], np.uint64))) == 0
+    assert leaks.contradictions(leaks.twins(features), leaks.combined(features, np.array([0, 1, 0], np.uint64))) == 0

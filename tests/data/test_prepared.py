@@ -38,7 +38,8 @@ def write(folder, counts=(7, 3, 2), **changes):
     places = sorted((row, number) for number, count in enumerate(counts) for row in range(count))
     own = np.array([number for _, number in places], np.int8)
     inputs = np.stack([splits[SPLITS[number]]["inputs"][row] for row, number in places])
-    pieces = ((own[start : start + 3], inputs[start : start + 3]) for start in range(0, len(own), 3))
+    places = (slice(start, start + 3) for start in range(0, len(own), 3))
+    pieces = ([inputs[place][own[place] == number] for number in range(3)] for place in places)
     given = {name: (split["rows"], split["targets"]) for name, split in splits.items()}
     return prepared.write(folder, given, pieces, **{**FACTS, **changes}), splits
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from src.data import encoding, fitting, profile, report
-from src.data.columns import look
+from src.data import encoding, profile, report
 from src.data.prepare import prepare
 from src.data.schema import SPLITS
 from src.params import Params, changed
@@ -51,9 +50,9 @@ def test_a_profile_says_what_the_table_has(workspace):
 
 
 @given(st.lists(st.floats(-1e3, 1e3) | st.none(), min_size=2, max_size=30))
-def test_encoded_numbers_lead_back_to_themselves(values):
+def test_encoded_numbers_lead_back_to_themselves(fit_all, values):
     frame = pd.DataFrame({"c": pd.Series(values, dtype=float)})
-    [column] = fitting.fit([frame], {"c": "numeric"})
+    [column] = fit_all(frame, {"c": "numeric"})
     back = profile.values_of(column, encoding.encode(frame, [column]))
     assert back == pytest.approx(frame["c"].to_numpy(), abs=1e-2, nan_ok=True)
 
@@ -67,9 +66,9 @@ def test_encoded_numbers_lead_back_to_themselves(values):
         (["1970-01-11", "1970-01-01", None], "datetime", [10, 0, np.nan]),
     ],
 )
-def test_encoded_words_lead_back_to_their_places(values, kind, expected):
+def test_encoded_words_lead_back_to_their_places(fit_all, values, kind, expected):
     frame = pd.DataFrame({"c": values})
-    [column] = fitting.fit([frame], {"c": kind}, {"c": look(frame["c"])})
+    [column] = fit_all(frame, {"c": kind})
     assert profile.values_of(column, encoding.encode(frame, [column])) == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 

@@ -75,7 +75,7 @@ def broken(**changes):
         ({key: value for key, value in broken().items() if key != "digest"}, "digest"),
         (broken(more=1), "more"),
         (broken(columns=[{"kind": "text", "name": "a"}]), "columns.0"),
-        (broken(columns=[{"kind": "numeric", "name": "a", "mean": 0.0, "std": 1.0}]), "columns.0.numeric.low"),
+        (broken(columns=[{"kind": "numeric", "name": "a", "mean": 0.0, "std": 1.0}]), "columns.0.numeric.indicator"),
         (broken(rows={"train": 1, "dev": 2}), "rows.dev"),
     ],
 )

@@ -68,6 +68,11 @@ def test_every_type_has_a_plain_form(values, kind, expected):
         assert np.array_equal(one, other) or (pd.isna(one) and pd.isna(other))
 
 
+def test_a_wide_table_comes_in_fewer_rows_at_a_time():
+    wide = pd.DataFrame(np.zeros((3000, 3000)))
+    assert [len(block) for block in Frame(wide).blocks()] == [1398, 1398, 204]
+
+
 def test_an_empty_spool_has_no_rows():
     assert Spool([]).rows == 0
     assert Spool([numbered(0)]).frame().empty
