@@ -1,8 +1,9 @@
 """Prints the params as the Markdown table that the README has: name, default, allowed, meaning."""
 
-from typing import Any, get_args
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator
+from pydantic.fields import FieldInfo
 
 from src import cli
 from src.mistakes import DEVICES
@@ -21,6 +22,8 @@ def table() -> str:
 
 
 def _allowed(field: Any) -> str:
+    if get_origin(field.annotation) is Union:  # of names and something else, such as a number
+        return " or ".join(_allowed(FieldInfo.from_annotation(kind)) for kind in get_args(field.annotation))
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     parts = []
     for constraint in field.metadata:
