@@ -67,6 +67,7 @@ def test_a_seed_decides_every_draw():
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_the_bounds_of_the_seed_param_are_seeds(seed):
     device.seed_everything(seed)
+    assert torch.initial_seed() == seed
 
 
 def test_the_description_names_the_device():
@@ -86,12 +87,17 @@ def test_a_placed_model_gives_what_it_gave():
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
-def test_a_network_that_torch_would_corrupt_memory_with_keeps_its_format():
+@pytest.fixture
+def one_thread():
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(device.THREADS)
+
+
+def test_a_network_that_torch_would_corrupt_memory_with_keeps_its_format(one_thread):
     settings = Params().model.model_copy(update={"channels": [4, 8]})
     placed = device.place(models.build("resnet", (1, 8, 8), 5, settings), CPU)
     weights = [module.weight for module in placed.modules() if isinstance(module, torch.nn.Conv2d)]
     assert not all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
-    torch.set_num_threads(1)
     for _ in range(30):
         placed(torch.randn(32, 1, 8, 8)).square().mean().backward()
-    torch.set_num_threads(device.THREADS)

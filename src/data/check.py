@@ -3,7 +3,6 @@ src/data/encoding.py; this names what can be, and is not like anything that was 
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pandas as pd
 
 from src.data import encoding
@@ -27,9 +26,6 @@ def _unlike(frame: pd.DataFrame, column: Column) -> Iterator[str]:
     else:
         return
     if outside.any():
-        place = int(np.argmax(outside))
-        label = frame.index[place]
-        row = label + 1 if isinstance(label, int | np.integer) else label
         others = int(outside.sum()) - 1
         more = f", and {others} more row{'s' * (others > 1)}" if others else ""
-        yield f"column '{column.name}', row {row}: '{frame[column.name].iloc[place]}' is {what}{more}"
+        yield f"{encoding.first(frame[column.name], outside)} is {what}{more}"

@@ -10,7 +10,6 @@ import pandas as pd
 
 from src.errors import InputError
 
-KINDS = ("numeric", "categorical", "boolean", "datetime", "text", "ignore")
 SPELLINGS = (("true", "false"), ("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"), ("1", "0"))
 # words that people write into a column of numbers where one is missing
 BLANKS = ("?", "-", "--", ".", "*", "n.a.", "unknown", "missing", "none")
@@ -50,7 +49,7 @@ class Facts:
         self.kind = later.kind if first or self.kind == later.kind else "words"
         self.low, self.high = min(self.low, later.low), max(self.high, later.high)
         if len(self.words) < WORDS:
-            self.words = later.words | self.words if first else {**later.words, **self.words}
+            self.words = later.words | self.words  # of a word that both have, the first row counts
             self.counted += later.counted
             if first:
                 self.layouts = later.layouts
@@ -64,24 +63,32 @@ class Facts:
 
 def look(column: pd.Series) -> Facts:
     """What one block shows of a column."""
-    name, known = str(column.name), column.dropna()
-    facts = Facts(name, len(column), len(column) - len(known))
-    if known.empty:
+    name, missing = str(column.name), int(column.isna().sum())
+    facts = Facts(name, len(column), missing)
+    if missing == len(column):
         return facts
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        _look_at_numbers(facts, floats(column), pd.api.types.is_bool_dtype(column.dtype))
+        return facts
+    known = column.dropna()
     if isinstance(known.iloc[0], (list, dict, np.ndarray)):
         facts.kind = "nested"
     elif pd.api.types.is_datetime64_any_dtype(column.dtype) or hasattr(known.iloc[0], "year"):
         facts.kind = "date"
         moments = pd.to_datetime(known, utc=True).dt.as_unit("ns").astype("int64")
         facts.low, facts.high = moments.min(), moments.max()
-    elif pd.api.types.is_bool_dtype(known.infer_objects()) or pd.api.types.is_numeric_dtype(column.dtype):
-        facts.kind = "boolean" if pd.api.types.is_bool_dtype(known.infer_objects()) else "number"
-        values = known.to_numpy(np.float64)
-        facts.low, facts.high = values.min(), values.max()
-        facts.whole = [values] if not facts.missing and _are_ids(name, values) else None
+    elif pd.api.types.is_bool_dtype(known.infer_objects()):  # booleans with gaps
+        _look_at_numbers(facts, known.to_numpy(np.float64), boolean=True)
     else:
         _look_at_words(facts, known)
     return facts
+
+
+def _look_at_numbers(facts: Facts, values: np.ndarray, boolean: bool) -> None:
+    """values: float64 [rows], NaN for missing."""
+    facts.kind = "boolean" if boolean else "number"
+    facts.low, facts.high = float(np.fmin.reduce(values)), float(np.fmax.reduce(values))
+    facts.whole = [values] if not facts.missing and _are_ids(facts.name, values) else None
 
 
 def _look_at_words(facts: Facts, known: pd.Series) -> None:
@@ -100,6 +107,13 @@ def codes_of(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), column.cat.categories
     return pd.factorize(column)
+
+
+def floats(column: pd.Series) -> np.ndarray:
+    """A column of numbers as float64 [rows], NaN for missing; its own memory where it is that already."""
+    if pd.api.types.is_extension_array_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    return column.to_numpy(np.float64)
 
 
 def describe(seen: dict[str, Facts], wanted: dict[str, Any]) -> dict[str, tuple[str, str]]:

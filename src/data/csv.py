@@ -55,11 +55,11 @@ def parts(path: Path, dialect: Dialect, missing: list[str], types: dict[str, Any
     chunk says the others. Misfit when a later one has other types."""
     import pyarrow as pa
 
-    parse = partial(_parse, dialect=dialect, missing=missing)
+    parse = partial(_parse, path=path, dialect=dialect, missing=missing)
     chunks = _chunks(path, dialect.encoding)
     rows = 0
     try:
-        table = parse(next(chunks, b""), types=types)
+        table = parse(next(chunks, memoryview(b"")), types=types)
         check_names(table.column_names, path)
         yield table
         rows = 1 + table.num_rows  # and the header
@@ -68,7 +68,6 @@ def parts(path: Path, dialect: Dialect, missing: list[str], types: dict[str, Any
         for table in parsed:
             yield table
             rows += table.num_rows
-        _check_end(table, path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not {dialect.encoding} throughout ({error.reason}): save it as UTF-8") from None
     except (pa.ArrowException, OSError) as error:
@@ -121,9 +120,11 @@ def _decimal(lines: list[str], delimiter: str) -> str:
     return "," if commas > points else "."
 
 
-def _check_end(table: Any, path: Path) -> None:
+def _check_end(table: Any, text: memoryview, path: Path) -> None:
+    """InputError when the last value was never closed: the parser takes the end of the text for its end."""
+    closed = bytes(text[-HEAD:]).rstrip().endswith(b'"')
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if len(column) and str(column[-1]).endswith("\n"):
+        if len(column) and not closed and str(column[-1]).endswith("\n"):
             raise InputError(f"{path} ends inside a quoted value of column '{name}': a quote is missing, or the end is")
 
 
@@ -138,7 +139,7 @@ def _check_header(head: bytes, dialect: Dialect, path: Path) -> None:
         )
 
 
-def _chunks(path: Path, encoding: str) -> Iterator[bytes]:
+def _chunks(path: Path, encoding: str) -> Iterator[memoryview]:
     """The text of a file as UTF-8, in pieces that end where a row ends."""
     import pyarrow as pa
 
@@ -152,11 +153,11 @@ def _chunks(path: Path, encoding: str) -> Iterator[bytes]:
                 opening = kept[kept.find(b'"') :][:40].decode(errors="replace")
                 raise InputError(f"{path} has a row of over {LONGEST >> 20} MB. Is a quote missing? See {opening!r}")
             if end:
-                yield kept[:end]
+                yield memoryview(kept)[:end]
                 kept = kept[end:]
     kept += decoder.decode(b"", final=True).encode() if decoder else b""
     if kept.strip():
-        yield kept
+        yield memoryview(kept)
 
 
 def _end_of_row(text: bytes) -> int:
@@ -176,7 +177,12 @@ def _end_of_row(text: bytes) -> int:
 
 
 def _parse(
-    text: bytes, dialect: Dialect, missing: list[str], types: dict[str, Any], names: list[str] | None = None
+    text: memoryview,
+    path: Path,
+    dialect: Dialect,
+    missing: list[str],
+    types: dict[str, Any],
+    names: list[str] | None = None,
 ) -> Any:
     """One chunk as an Arrow table. Misfit, with wider types, when its values are not of `types`."""
     import pyarrow as pa
@@ -200,14 +206,26 @@ def _parse(
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
-        found = parse({})
-        wider = {field.name: _wider(types.get(field.name, field.type), field.type) for field in found.schema}
-        if wider != types:
-            raise Misfit(wider) from None
-        raise Misfit from None  # words that are no UTF-8
-    if any(pa.types.is_binary(field.type) for field in table.schema):
+        found = parse({}).schema
+        wider = {field.name: _wider(types.get(field.name, field.type), field.type) for field in found}
+        if wider == types:  # no one type holds both, as nanoseconds and the year 9999
+            wider = {field.name: field.type if types[field.name] == field.type else pa.string() for field in found}
+        if _has_bytes(found):
+            raise Misfit from None
+        if wider == types:
+            raise
+        raise Misfit(wider) from None
+    if _has_bytes(table.schema):
         raise Misfit
+    _check_end(table, text, path)
     return table
+
+
+def _has_bytes(schema: Any) -> bool:
+    """Whether there are words that are no UTF-8."""
+    import pyarrow as pa
+
+    return any(pa.types.is_binary(field.type) for field in schema)
 
 
 def _wider(one: Any, other: Any) -> Any:
@@ -222,7 +240,7 @@ def _wider(one: Any, other: Any) -> Any:
     if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
         return pa.float64()
     if all(pa.types.is_date(kind) or pa.types.is_timestamp(kind) for kind in kinds):
-        return pa.timestamp("ns")
+        return pa.timestamp("ns" if pa.timestamp("ns") in kinds else "s")
     return pa.string()
 
 

@@ -54,9 +54,10 @@ def by_value(column: pd.Series, function: Callable[[pd.Series], np.ndarray], mis
 
 def numbers(column: pd.Series) -> np.ndarray:
     """float64 with NaN for missing; InputError names the first value that is no number, or that float32 cannot hold."""
-    plain = is_number(column)
-    converted = column.to_numpy(np.float64, na_value=np.nan) if plain else by_value(column, _numbers_in)
-    _refuse(column, np.abs(converted) > np.finfo(np.float32).max, "not a finite number (float32)")
+    converted = kinds.floats(column) if is_number(column) else by_value(column, _numbers_in)
+    low, high = np.fmin.reduce(converted, initial=0), np.fmax.reduce(converted, initial=0)
+    if max(-low, high) > np.finfo(np.float32).max:
+        _refuse(column, np.abs(converted) > np.finfo(np.float32).max, "not a finite number (float32)")
     return converted
 
 
@@ -71,7 +72,7 @@ def _numbers_in(words: pd.Series) -> np.ndarray:
 def booleans(column: pd.Series) -> np.ndarray:
     """1, 0 or NaN for missing, float64; InputError for another word or number."""
     if is_number(column):  # true and false of a column with gaps come as 1.0 and 0.0
-        values = column.to_numpy(np.float64, na_value=np.nan)
+        values = kinds.floats(column)
         values = np.where((values == 1) | (values == 0), values, np.nan)
     else:
         values = by_value(column, _booleans_in)
@@ -94,6 +95,14 @@ def places(column: pd.Series, order: list[str], others: float = np.nan) -> np.nd
         return np.where(found < 0, others, found.astype(np.float64))
 
     return by_value(column, look_up)
+
+
+def ordinals(column: pd.Series, order: list[str]) -> np.ndarray:
+    """The place of each word in `order`, NaN for missing, float64; InputError for another word."""
+    values = places(column, order)
+    strange = np.isnan(values) & column.notna().to_numpy()
+    _refuse(column, strange, f"none of {', '.join(order)} (prepare.columns.{column.name})")
+    return values
 
 
 def words(column: pd.Series) -> pd.Series:
@@ -135,10 +144,15 @@ def hashed(column: pd.Series, width: int) -> np.ndarray:
 def _refuse(column: pd.Series, wrong: np.ndarray, what: str) -> None:
     """InputError that names the first row that is wrong [rows]."""
     if wrong.any():
-        place = int(wrong.argmax())
-        label = column.index[place]
-        row = label + 1 if isinstance(label, int | np.integer) else label
-        raise InputError(f"column '{column.name}', row {row}: '{column.iloc[place]}' is {what}")
+        raise InputError(f"{first(column, wrong)} is {what}")
+
+
+def first(column: pd.Series, chosen: np.ndarray) -> str:
+    """The first value of those chosen, bool [rows], for people: its column, its row, counted from 1, and itself."""
+    place = int(chosen.argmax())
+    label = column.index[place]
+    row = label + 1 if isinstance(label, int | np.integer) else label
+    return f"column '{column.name}', row {row}: '{column.iloc[place]}'"
 
 
 def _width(column: Column) -> int:
@@ -158,16 +172,18 @@ def _encode(frame: pd.DataFrame, column: Column, inputs: np.ndarray) -> None:
         return
     if isinstance(column, Categorical):
         count = len(column.categories)
-        rows = np.zeros((count + 2, column.width), np.float32)  # of each category, of the others, of a missing one
-        rows[range(count + column.other), range(count + column.other)] = 1
-        rows[-1, -1] = column.indicator
-        place = places(raw, column.categories, others=count)
-        inputs[:] = rows[np.where(np.isnan(place), count + 1, place).astype(np.intp)]
+        place = places(raw, column.categories, others=count if column.other else np.nan)
+        known = ~np.isnan(place)
+        inputs[known, place[known].astype(np.intp)] = 1
+        if column.indicator:
+            inputs[:, -1] = raw.isna()
         return
     values = number_of(raw, column)
     missing = np.isnan(values[:, 0])
-    scaled = (values - column.mean) / column.std
-    scaled[missing] = 0
+    scaled = values - column.mean
+    scaled /= column.std
+    if missing.any():
+        scaled[missing] = 0
     inputs[:, : values.shape[1]] = scaled
     if column.indicator:
         inputs[:, -1] = missing
@@ -180,7 +196,5 @@ def number_of(raw: pd.Series, column: Numeric | Boolean | Ordinal | Datetime) ->
     if isinstance(column, Boolean):
         return booleans(raw)[:, None]
     if isinstance(column, Ordinal):
-        values = places(raw, column.order)
-        _refuse(raw, np.isnan(values) & raw.notna().to_numpy(), f"none of {', '.join(column.order)}")
-        return values[:, None]
+        return ordinals(raw, column.order)[:, None]
     return numbers(raw)[:, None]

@@ -25,10 +25,11 @@ class Moments:
 
     def __init__(self, values: np.ndarray) -> None:
         """values: float64 [rows], NaN for missing."""
-        known = values[~np.isnan(values)]
+        gaps = np.isnan(values)
+        known = values[~gaps] if gaps.any() else values
         self.count, self.missing = len(known), len(values) - len(known)
         self.mean = float(known.mean()) if self.count else 0.0
-        self.squares = float(((known - self.mean) ** 2).sum())
+        self.squares = float(np.square(known - self.mean).sum())
         self.low, self.high = (float(known.min()), float(known.max())) if self.count else (np.inf, -np.inf)
 
     def add(self, other: "Moments") -> None:
@@ -56,12 +57,12 @@ class Words:
     """How often each word occurs. Where there are too many, those that were seen least are forgotten, again and again:
     the frequent ones stay (lossy counting, Manku and Motwani 2002)."""
 
-    def __init__(self, column: pd.Series) -> None:
+    def __init__(self, column: pd.Series, rows: np.ndarray) -> None:
         codes, distinct = kinds.codes_of(column)
-        counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
-        self.missing = int((codes < 0).sum())
+        counts = np.bincount(codes[rows] + 1, minlength=len(distinct) + 1)  # a missing one has the code -1
+        self.missing = int(counts[0])
         self.counts: Counter[str] = Counter()
-        for word, count in zip(encoding.words(pd.Series(distinct)), counts, strict=True):
+        for word, count in zip(encoding.words(pd.Series(distinct)), counts[1:], strict=True):
             if count:  # not a category that none of these rows has
                 self.counts[word] += int(count)
 
@@ -111,11 +112,11 @@ class Fitting:
         self.layouts = {name: _layout(facts[name]) for name, kind in (wanted or {}).items() if kind == "datetime"}
 
     def see(self, block: pd.DataFrame, rows: np.ndarray) -> Seen:
-        """What the training rows of a block show; rows: which they are, bool [rows of the block]."""
+        """What the training rows of a block show; rows: their places in the block [training rows]."""
         if self.wanted is None:
-            own = block.loc[rows, self.names]
+            own = block[self.names].take(rows)
             return [[Values(own) if encoding.is_uint8(own) else Moments(own.to_numpy(np.float64).ravel())]]
-        return [_see(block[name][rows], kind, self.layouts.get(name)) for name, kind in self.wanted.items()]
+        return [_see(block[name], kind, self.layouts.get(name), rows) for name, kind in self.wanted.items()]
 
     def columns(self, blocks: Iterable[Seen]) -> list[Column]:
         """The encoding, from what was seen of all blocks, in their order."""
@@ -133,23 +134,16 @@ class Fitting:
         return [_column(name, kind, seen, self.layouts) for (name, kind), seen in items]
 
 
-def _see(column: pd.Series, kind: Kind, layout: str | None) -> list[Any]:
+def _see(column: pd.Series, kind: Kind, layout: str | None, rows: np.ndarray) -> list[Any]:
     if isinstance(kind, list):
-        values = encoding.places(column, kind)
-        strange = column[np.isnan(values) & column.notna().to_numpy()]
-        if len(strange):
-            raise InputError(
-                f"column '{column.name}', row {strange.index[0] + 1}: '{strange.iloc[0]}' is not in "
-                f"prepare.columns.{column.name}: {', '.join(kind)}"
-            )
-        return [Moments(values)]
+        return [Moments(encoding.ordinals(column, kind)[rows])]
     if kind == "numeric":
-        return [Moments(encoding.numbers(column))]
+        return [Moments(encoding.numbers(column)[rows])]
     if kind == "boolean":
-        return [Moments(encoding.booleans(column))]
+        return [Moments(encoding.booleans(column)[rows])]
     if kind == "datetime":
-        return [Moments(part) for part in encoding.dates(column, layout).T]
-    return [] if kind == "text" else [Words(column)]
+        return [Moments(part) for part in encoding.dates(column, layout)[rows].T]
+    return [] if kind == "text" else [Words(column, rows)]
 
 
 def _column(name: str, kind: Kind, seen: list[Any], layouts: dict[str, str | None]) -> Column:

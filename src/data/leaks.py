@@ -6,7 +6,9 @@ Rows are told apart by a hash of 64 bits: two of a hundred million different row
 import numpy as np
 import pandas as pd
 
+from src.data import columns as kinds
 from src.data import encoding
+from src.data.table import in_order
 
 COMMON = 0.2  # share of rows that repeat an earlier one: above it they are no copies, there are just few values
 ALONE = -1
@@ -19,7 +21,7 @@ def hashes(block: pd.DataFrame) -> np.ndarray:
     for place, name in enumerate(block):
         column = block[name]
         if encoding.is_number(column):
-            values = (column.to_numpy(np.float64, na_value=np.nan) + 0.0).view(np.uint64)  # -0.0 is 0.0
+            values = (kinds.floats(column) + 0.0).view(np.uint64)  # -0.0 is 0.0
         else:
             values = encoding.by_value(column, _hashed_words, missing=0)
         total = combined(total, values, place)
@@ -39,7 +41,8 @@ def combined(one: np.ndarray, other: np.ndarray, place: int = 0) -> np.ndarray:
 def twins(rows: np.ndarray) -> np.ndarray | None:
     """The number of the group of equal hashes that each row is in, ALONE for one that is like no other, int64 [rows];
     None when all are."""
-    ordered = np.sort(rows)
+    half = np.uint64(1 << 63)
+    ordered = np.concatenate(list(in_order(np.sort, [rows[rows < half], rows[rows >= half]])))  # on two cores
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(twice):
         return None

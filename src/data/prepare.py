@@ -5,6 +5,8 @@ The rows go by in blocks, four times; of each row only a hash, its target and it
 
 import errno
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +18,8 @@ from src.data import columns as kinds
 from src.data import divide, encoding, fitting, leaks, prepared, sources, target
 from src.data import schema as schemas
 from src.data.columns import Facts
-from src.data.images import SPLIT
-from src.data.schema import SPLITS, Schema, Target
+from src.data.images import SPLIT, Shape
+from src.data.schema import SPLITS, Column, Schema, Target
 from src.data.sources import Raw
 from src.errors import InputError
 from src.params import Params
@@ -72,7 +74,9 @@ def _prepare(params: Params, folder: Path) -> Schema:
     hashes = seen.hashes if used == seen.hashed else _hashes(raw, params, used)
     hashes = hashes if known.all() else hashes[known]
     key = None if seen.key is None else seen.key[known]
-    parts, notes = divide.divide(params, hashes, numbers, key, numbers if classes else None)
+    with ThreadPoolExecutor(1) as pool:  # dividing leaves the other cores idle
+        source_sha256 = pool.submit(lambda: raw.sha256)
+        parts, notes = divide.divide(params, hashes, numbers, key, numbers if classes else None)
     del hashes, key
     seen = seen._replace(hashes=np.empty(0), key=None)
     goal, targets = _target(params, task, classes, wanted, numbers, parts[0])
@@ -83,25 +87,17 @@ def _prepare(params: Params, folder: Path) -> Schema:
         where[own] = number
     fitted = fitting.Fitting(used, described, seen.facts)
     del seen, wanted, numbers, targets, parts, rows  # what is left to do needs nothing of every row but these
-    columns = fitted.columns(_each(raw, params, lambda block: fitted.see(block, _own(where, block) == 0)))
+    columns = fitted.columns(
+        _each(raw, params, lambda block: fitted.see(block, np.flatnonzero(_own(where, block) == 0)))
+    )
     for note in [*raw.notes, *(f"column '{name}' is not used: {why}" for name, why in ignored.items()), *notes]:
         cli.say(note)
-
-    def encode(block: pd.DataFrame) -> list[np.ndarray]:
-        own = _own(where, block)
-        if (own < 0).any():
-            block, own = block[own >= 0], own[own >= 0]
-        inputs = encoding.compact(block[used], columns) if raw.shape else encoding.encode(block, columns)
-        inputs = inputs.reshape(len(block), *(raw.shape or inputs.shape[1:]))
-        by_split = inputs.take(own.argsort(kind="stable"), axis=0)
-        return np.split(by_split, np.cumsum(np.bincount(own, minlength=len(SPLITS)))[:-1])
-
     return prepared.write(
         folder,
         splits,
-        _each(raw, params, encode),
+        _each(raw, params, partial(_pieces, where=where, shape=raw.shape, used=used, columns=columns), last=True),
         source=settings.source,
-        source_sha256=raw.sha256,
+        source_sha256=source_sha256.result(),
         task=task,
         target=goal,
         columns=columns,
@@ -111,6 +107,19 @@ def _prepare(params: Params, folder: Path) -> Schema:
         notes=[*raw.notes, *notes],
         made_with=prepared.terms(params),
     )
+
+
+def _pieces(
+    block: pd.DataFrame, where: np.ndarray, shape: Shape | None, used: list[str], columns: list[Column]
+) -> list[np.ndarray]:
+    """The inputs of a block's rows [M, *shape], a piece a split; where: the split of every row, -1 for none."""
+    own = _own(where, block)
+    if (own < 0).any():
+        block, own = block[own >= 0], own[own >= 0]
+    inputs = encoding.compact(block[used], columns) if shape else encoding.encode(block, columns)
+    inputs = inputs.reshape(len(block), *(shape or inputs.shape[1:]))
+    by_split = inputs.take(own.argsort(kind="stable"), axis=0)
+    return np.split(by_split, np.cumsum(np.bincount(own, minlength=len(SPLITS)))[:-1])
 
 
 def _target(
@@ -136,11 +145,11 @@ def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
     return unchanged and schema.made_with == prepared.terms(params)
 
 
-def _each(raw: Raw, params: Params, function: Callable[[pd.DataFrame], Any]) -> Iterator[Any]:
-    """function(block) of every block of the source, in order."""
+def _each(raw: Raw, params: Params, function: Callable[[pd.DataFrame], Any], last: bool = False) -> Iterator[Any]:
+    """function(block) of every block of the source, in order; the last time, its disk space is given back."""
     if params.prepare.infinite == "missing":
-        return raw.table.each(lambda block: function(_finite(block)))
-    return raw.table.each(function)
+        return raw.table.each(lambda block: function(_finite(block)), last)
+    return raw.table.each(function, last)
 
 
 def _finite(block: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,12 +40,12 @@ def terms(params: Params) -> dict[str, Any]:
 class SplitFile:
     """A split's file while it is written, in the layout of safetensors: rows, targets, then inputs, piece by piece.
 
-    The library writes whole tensors only. Its digest is taken on the way, so that the file is not read again.
+    The library writes whole tensors only. Its digest is taken on the way, by a thread of `pool`.
     """
 
-    def __init__(self, path: Path, rows: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, path: Path, rows: np.ndarray, targets: np.ndarray, pool: ThreadPoolExecutor) -> None:
         self.path, self.beside = path, path.with_name(f".{path.name}.partial")
-        self.rows, self.targets = rows, targets
+        self.rows, self.targets, self.pool = rows, targets, pool
         self.hash = hashlib.sha256()
         self.file = self.beside.open("wb")
         self.shape: tuple[int, ...] = ()
@@ -63,8 +64,9 @@ class SplitFile:
         self.file.close()
 
     def _write(self, content: bytes | memoryview) -> None:
+        hashed = self.pool.submit(self.hash.update, content)
         self.file.write(content)
-        self.hash.update(content)
+        hashed.result()
 
     def _header(self, dtype: np.dtype) -> bytes:
         count = len(self.rows)
@@ -97,8 +99,11 @@ def write(
     rows. Until all is written, what was in the folder before stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = {name: SplitFile(path_of(folder, name), *given) for name, given in splits.items()}
+    written: dict[SplitName, SplitFile] = {}
+    pool = ThreadPoolExecutor(1)
     try:
+        for name, given in splits.items():
+            written[name] = SplitFile(path_of(folder, name), *given, pool)
         for piece in pieces:
             for file, inputs in zip(written.values(), piece, strict=True):
                 file.add(inputs)
@@ -109,6 +114,7 @@ def write(
         for file in written.values():
             file.beside.replace(file.path)
     finally:
+        pool.shutdown()
         for file in written.values():
             file.file.close()
             file.beside.unlink(missing_ok=True)

@@ -59,19 +59,13 @@ def sample(name: SplitName, schema: Schema, folder: Path = paths.PREPARED) -> Sa
     from safetensors import safe_open
 
     with safe_open(prepared.path_of(folder, name), "numpy") as file:
-        rows = schema.rows[name]
-        length = max(SAMPLE, rows if rows <= SAMPLE else 0) // RUNS
-        starts = np.unique(np.linspace(0, max(rows - length, 0), RUNS).astype(int)) if rows > SAMPLE else [0]
-        stops = [start + length for start in starts] if rows > SAMPLE else [rows]
-        inputs, targets = (
-            np.concatenate([file.get_slice(key)[start:stop] for start, stop in zip(starts, stops, strict=True)])
-            for key in ("inputs", "targets")
-        )
+        rows, length = schema.rows[name], SAMPLE // RUNS
+        runs = [slice(None)]
+        if rows > SAMPLE:
+            runs = [slice(start, start + length) for start in np.linspace(0, rows - length, RUNS).astype(int)]
+        inputs, targets = (np.concatenate([file.get_slice(key)[run] for run in runs]) for key in ("inputs", "targets"))
     target = schema.target
-    if target.classes is not None:
-        return Sample(inputs, targets.astype(np.int64))
-    values = targets.astype(np.float64) * target.scale + target.offset
-    return Sample(inputs, np.expm1(values) if target.log else values)
+    return Sample(inputs, target.decoded(targets) if target.classes is None else targets.astype(np.int64))
 
 
 def profiles(schema: Schema, samples: dict[SplitName, Sample]) -> Iterator[Profile]:

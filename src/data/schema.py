@@ -128,8 +128,13 @@ class Target(Record):
         plain = np.log1p(values) if self.log else values
         return ((plain - self.offset) / self.scale).astype(np.float32)
 
+    def decoded(self, values: np.ndarray) -> np.ndarray:
+        """The way back: values [N] as the model learns them in the target's own unit, float64."""
+        plain = values.astype(np.float64) * self.scale + self.offset
+        return np.expm1(plain) if self.log else plain
+
     def in_unit(self, outputs: "Tensor") -> "Tensor":
-        """The way back: outputs [N] in the target's own unit, float64."""
+        """The same for tensors [N], where they lie."""
         plain = outputs.double() * self.scale + self.offset
         return plain.expm1() if self.log else plain
 

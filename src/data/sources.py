@@ -25,9 +25,14 @@ class Raw(NamedTuple):
 
     table: Table
     target: str | None = None
-    sha256: str = ""
+    digest: Callable[[], str] = str
     shape: images.Shape | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Of the source, computed when it is asked for."""
+        return self.digest()
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -96,7 +101,7 @@ def table(settings: Prepare) -> Raw:
     raw = FORMATS[_format_of(path) if settings.format == "auto" else settings.format].read(path, settings)
     raw.table.names = [name or f"Unnamed: {place}" for place, name in enumerate(raw.table.names)]
     check_names(raw.table.names, path)
-    return raw._replace(sha256=digest(path))
+    return raw._replace(digest=partial(digest, path))
 
 
 def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
@@ -106,8 +111,7 @@ def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
     names = bunch.get("target_names")
     if names is not None and frame["target"].dtype.kind == "i" and isinstance(names[0], str):
         frame["target"] = frame["target"].map(dict(enumerate(map(str, names))))
-    content = frame.to_csv(index=False).encode()
-    return Raw(Frame(frame), "target", hashlib.sha256(content).hexdigest(), shape)
+    return Raw(Frame(frame), "target", partial(_digest_of, frame), shape)
 
 
 def csv_file(path: Path, settings: Prepare) -> Raw:
@@ -229,6 +233,10 @@ def _format_of(path: Path) -> str:
             f"or set prepare.format to one of {', '.join(FORMATS)}"
         )
     return kind
+
+
+def _digest_of(frame: pd.DataFrame) -> str:
+    return hashlib.sha256(frame.to_csv(index=False).encode()).hexdigest()
 
 
 def _listed(names: list[str]) -> str:

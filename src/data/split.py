@@ -31,11 +31,11 @@ def split(
     generator = np.random.default_rng(seed)
     everything = np.arange(rows, dtype=np.int32 if rows < 2**31 else np.int64)  # of many rows, half the memory counts
     classes = [everything] if strata is None else [everything[strata == value] for value in np.unique(strata)]
-    parts: list[Parts] = [[] for _ in fractions]
+    number = np.empty(rows, np.int8)  # of each row's split: cheaper than sorting the pieces
     for members in classes:
-        for part, piece in zip(parts, _divide(members, fractions, generator, groups), strict=True):
-            part.append(piece)
-    return [np.sort(np.concatenate(part)) for part in parts]
+        for place, piece in enumerate(_divide(members, fractions, generator, groups)):
+            number[piece] = place
+    return [np.flatnonzero(number == place) for place in range(len(fractions))]
 
 
 def by_time(times: pd.Series, fractions: Fractions) -> Parts:

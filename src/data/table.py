@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import pandas as pd
 from src.errors import InputError
 
 ROWS, CELLS = 131_072, 1 << 22  # of a block, at most
+BLOCKS = 8  # of a file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,8 +34,8 @@ class Table:
         """All rows, in order, so many at a time as rows_of_block() says; each call starts anew."""
         raise NotImplementedError
 
-    def each(self, function: Callable[[pd.DataFrame], Result]) -> Iterator[Result]:
-        """function(block) of every block, in order, computed on all cores."""
+    def each(self, function: Callable[[pd.DataFrame], Result], last: bool = False) -> Iterator[Result]:
+        """function(block) of every block, in order, computed on all cores. last: nobody will ask for the rows again."""
         return in_order(function, self.blocks())
 
     def frame(self) -> pd.DataFrame:
@@ -56,7 +57,7 @@ class Frame(Table):
 
 
 class Spool(Table):
-    """A table on disk, in a file without a name that ends with the process: Arrow record batches of a block each.
+    """A table on disk, in files without names that end with the process: Arrow record batches of a block each.
 
     Words are kept as a dictionary a block, so that what is done with them is done once for each distinct one.
     parts: the source's rows, Arrow tables of one schema; missing: words that stand for a missing value.
@@ -65,33 +66,35 @@ class Spool(Table):
     def __init__(self, parts: Iterable[Any], missing: Sequence[str] = ()) -> None:
         import pyarrow as pa
 
-        self.file = tempfile.TemporaryFile(dir=".")  # noqa: SIM115  it lives as long as the table
+        self.files: list[Any] = []
         self.rows, self.names = 0, list[str]()
-        writer = None
-        for batch in in_order(partial(_compact, missing=missing), _recut(parts)):
-            writer = writer or pa.ipc.new_stream(self.file, batch.schema)
-            writer.write_batch(batch)
-            self.rows += batch.num_rows
+        batches = in_order(partial(_compact, missing=missing), _recut(parts))
+        for batch in batches:
+            self.files.append(tempfile.TemporaryFile(dir="."))  # noqa: SIM115  it lives as long as the table
+            with pa.ipc.new_stream(self.files[-1], batch.schema) as writer:
+                for own in chain([batch], islice(batches, BLOCKS - 1)):
+                    writer.write_batch(own)
+                    self.rows += own.num_rows
             self.names = [str(name) for name in batch.schema.names]
-            self.types = batch.schema.types
-        if writer:
-            writer.close()
 
     def blocks(self) -> Iterator[pd.DataFrame]:
         return map(self._block, self._batches())
 
-    def each(self, function: Callable[[pd.DataFrame], Result]) -> Iterator[Result]:
-        return in_order(lambda batch: function(self._block(batch)), self._batches())
+    def each(self, function: Callable[[pd.DataFrame], Result], last: bool = False) -> Iterator[Result]:
+        return in_order(lambda batch: function(self._block(batch)), self._batches(last))
 
-    def _batches(self) -> Iterator[tuple[int, Any]]:
-        """(place of its first row, record batch) of each block."""
+    def _batches(self, last: bool = False) -> Iterator[tuple[int, Any]]:
+        """(place of its first row, record batch) of each block. last: a file that was read is given back at once."""
         import pyarrow as pa
 
-        self.file.seek(0)
         start = 0
-        for batch in pa.ipc.open_stream(self.file) if self.rows else ():
-            yield start, batch
-            start += batch.num_rows
+        for file in self.files:
+            file.seek(0)
+            for batch in pa.ipc.open_stream(file):
+                yield start, batch
+                start += batch.num_rows
+            if last:
+                file.close()
 
     def _block(self, numbered: tuple[int, Any]) -> pd.DataFrame:
         start, batch = numbered

@@ -149,6 +149,8 @@ def small_chunks(monkeypatch):
         ("2020-01-31", "2020-01-31 10:00:00", [pd.Timestamp("2020-01-31"), pd.Timestamp("2020-01-31 10:00")]),
         ("2020-01-31", "soon", ["2020-01-31", "soon"]),
         ("007", "x", ["007", "x"]),
+        ("2020-01-31", "9999-12-31", [pd.Timestamp("2020-01-31"), pd.Timestamp("9999-12-31")]),
+        ("2020-01-31 10:00:00.5", "9999-12-31 10:00:00", ["2020-01-31 10:00:00.5", "9999-12-31 10:00:00"]),
     ],
 )
 def test_what_a_column_is_may_show_late(workspace, small_chunks, early, late, expected):
@@ -180,6 +182,10 @@ def test_where_chunks_end_makes_no_difference(tmp_path_factory, rows, chunk):
             except InputError as error:
                 found.append(str(error))
     assert repr(found[0]) == repr(found[1])
+
+
+def test_a_value_may_end_in_a_line_break(workspace):
+    assert read('a,b\n1,"x\n"\n')[0] == {"a": [1], "b": ["x\n"]}
 
 
 def test_a_quote_that_is_never_closed_does_not_fill_the_memory(workspace, small_chunks, monkeypatch):

@@ -20,7 +20,7 @@ def fit_all(frame, wanted):
     """The encoding by all rows of a frame."""
     facts = {name: look(frame[name]) for name in frame}
     fitted = fitting.Fitting(list(frame), wanted, facts)
-    return fitted.columns([fitted.see(frame, np.ones(len(frame), bool))])
+    return fitted.columns([fitted.see(frame, np.arange(len(frame)))])
 
 
 def fitted(values, name="c"):
@@ -191,7 +191,7 @@ def test_ordered_words_are_their_places():
     assert encoded(["low", "mid", "high", None], columns)[:, 0] == pytest.approx([-(1.5**0.5), 0, 1.5**0.5, 0])
     with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is none of low, mid, high"):
         encoded(["low", "top"], columns)
-    with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is not in prepare.columns.c: low, high"):
+    with pytest.raises(InputError, match=r"column 'c', row 2: 'top' is none of low, high"):
         fit_as(["low", "top"], ["low", "high"])
 
 

@@ -92,32 +92,6 @@ def test_find_gives_the_file_of_a_source(workspace):
     assert sources.find("") is None
 
 
-@pytest.mark.parametrize(
-    ("text", "target", "message"),
-    [
-        ("", "y", r"mine.csv is empty"),
-        ("\n\n", "y", r"mine.csv is empty"),
-        ("a,y\n", "y", r"prepare.source = 'mine.csv' has no rows"),
-        ("a,y\n1,2\n1,2,3\n", "y", r"not a well-formed CSV file: line 3: Expected 2 columns, got 3: 1,2,3$"),
-        ("a,y\n1,2,3\n4,5,6\n", "y", r"not a well-formed CSV file: line 2: Expected 2 columns, got 3: 1,2,3"),
-        ("a,y\n1,2\n1\n", "y", r"not a well-formed CSV file: line 3: Expected 2 columns, got 1: 1$"),
-        ('a,y\n1,"2\n', "y", r"mine.csv ends inside a quoted value of column 'y': a quote is missing, or the end is"),
-        ("a,a\n1,2\n", "a", r"mine.csv has two columns of the name 'a': rename one"),
-        ("1,2\n3,4\n", "1", r"mine.csv has no header: its first line holds numbers only \(1,2\)"),
-        (b"a,y\n1,\0\n", "y", r"mine.csv is no text file: set prepare.format to what it is, or save it as CSV"),
-        (b"a,y\n1,2\n3,\x81\n", "y", r"mine.csv is not cp1252 throughout \(.*\): save it as UTF-8"),
-        ("y\n1\n2\n", "y", r"mine.csv has no column but the target 'y'"),
-        ("a,y\n1,2\n", None, r"prepare.target must name the column to predict. mine.csv has: a, y"),
-        ("a,price\n1,2\n", "prize", r"'prize' is no column of mine.csv. Did you mean price\? It has: a, price"),
-        ("a,b\n1,2\n", "zzz", r"prepare.target = 'zzz' is no column of mine.csv. It has: a, b"),
-    ],
-)
-def test_a_fault_of_a_file_is_told(workspace, text, target, message):
-    write(text)
-    with pytest.raises(InputError, match=message):
-        read("mine.csv", target)
-
-
 @pytest.mark.parametrize("source", ["yours.csv", "data", "wime"])
 def test_a_missing_file_is_told_with_the_bundled_sets(workspace, source):
     Path("data").mkdir()

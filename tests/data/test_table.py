@@ -19,13 +19,15 @@ def numbered(rows):
     return pa.table({"n": np.arange(rows), "word": pa.array([f"w{row % 7}" for row in range(rows)])})
 
 
-@given(st.lists(st.integers(0, 40), max_size=8))
+@given(st.lists(st.integers(0, 40), max_size=30))
 def test_blocks_do_not_depend_on_how_the_source_came_in_pieces(lengths):
     whole = numbered(sum(lengths))
     ends = np.cumsum([0, *lengths])
-    cut = table._recut([whole.slice(start, length) for start, length in zip(ends, lengths, strict=False)])
-    found = [piece for piece in cut if piece.num_rows]
-    assert [piece.num_rows for piece in found] == ([whole.num_rows] if whole.num_rows else [])
+    pieces = [whole.slice(start, length) for start, length in zip(ends, lengths, strict=False)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "ROWS", 16)
+        found = [block["n"].tolist() for block in Spool(pieces).blocks()]
+    assert found == [list(range(start, min(start + 16, len(whole)))) for start in range(0, len(whole), 16)]
 
 
 def test_a_spool_gives_its_rows_as_often_as_asked_in_blocks_with_their_places():
@@ -38,6 +40,17 @@ def test_a_spool_gives_its_rows_as_often_as_asked_in_blocks_with_their_places():
         assert (pd.concat(blocks)["n"] == np.arange(rows)).all()
     assert (spool.rows, spool.names) == (rows, ["n", "word"])
     assert spool.frame()["word"].tolist() == [f"w{row % 7}" for row in range(rows)]
+
+
+def test_what_was_read_for_the_last_time_is_given_back(monkeypatch):
+    monkeypatch.setattr(table, "ROWS", 10)
+    spool = Spool([numbered(10 * table.BLOCKS * 2 + 1)])
+    assert len(spool.files) == 3
+    lengths = spool.each(len, last=True)
+    assert next(lengths) == 10
+    assert not spool.files[0].closed
+    assert [*lengths][-1] == 1
+    assert all(file.closed for file in spool.files)
 
 
 def test_a_frame_in_memory_and_a_spool_give_equal_blocks():

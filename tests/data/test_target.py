@@ -74,7 +74,10 @@ def test_a_class_with_too_few_rows_is_refused(counts, message):
 
 def test_three_rows_of_a_class_are_enough():
     values = column(["a", "b"] * 3)
-    target.check_strata(values, target.class_numbers(values, ["a", "b"]), ["a", "b"])
+    numbers = target.class_numbers(values, ["a", "b"])
+    target.check_strata(values, numbers, ["a", "b"])
+    with pytest.raises(InputError, match="class 'a' has 2 rows"):
+        target.check_strata(values, numbers[1:], ["a", "b"])
 
 
 def test_text_is_no_target_of_a_regression():
