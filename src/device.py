@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src import memory
+from src import cli, memory
 from src.errors import InputError
 
 THREADS = torch.get_num_threads()
@@ -33,6 +33,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         precision = "bf16" if fast else "fp32"
     return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def resident(inputs: Tensor, device: torch.device) -> Tensor:
+    """The inputs of a split on the device, or as they are where half of its free memory does not hold them: then
+    Batches brings them there in chunks."""
+    if device.type == "cuda" and inputs.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        cli.say(f"{inputs.nbytes / 1e9:.1f} GB of inputs do not fit on {device}: they are brought there in chunks")
+        return inputs
+    return inputs.to(device)
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

@@ -32,7 +32,7 @@ class Result:
         loss = losses.build(params.loss, params.train, self.schema.target).to(where)
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
         size, scale = params.train.batch_size, self.schema.scale
-        batches = Batches(split.inputs.to(where), split.targets.to(where), size, scale=scale)
+        batches = Batches(device.resident(split.inputs, where), split.targets.to(where), size, scale=scale)
         device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(device.place(trained.network, where), batches, loss, autocast)

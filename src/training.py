@@ -100,7 +100,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         raise InputError("train.augment changes images, and this data is a table: set all of it to 0")
     train, val = (
         Batches(
-            split.inputs.to(where),
+            device.resident(split.inputs, where),
             split.targets.to(where),
             settings.batch_size,
             params.seed,

@@ -95,5 +95,7 @@ def test_two_files_alone_rebuild_the_model(prepared_data, workspace):
     model_file.save(workspace / "elsewhere", model.state_dict(), data.schema, model=params.model.model_dump())
     assert {path.name for path in (workspace / "elsewhere").iterdir()} == {"model.safetensors", "model.json"}
     rebuilt = model_file.load(workspace / "elsewhere").network
-    with torch.no_grad():
-        assert torch.equal(rebuilt(data.val.inputs), model(data.val.inputs))
+    for name, weights in model.state_dict().items():
+        assert torch.equal(rebuilt.state_dict()[name], weights)
+    with torch.no_grad():  # in another memory format, where some CPUs round otherwise
+        assert torch.allclose(rebuilt(data.val.inputs), model(data.val.inputs), atol=1e-5)

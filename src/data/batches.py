@@ -1,6 +1,8 @@
-"""Batches gathered from tensors that already lie on the device: no Python a sample, no copy a step."""
+"""Batches gathered from tensors: no Python a sample, and no copy a step where they lie on the device already."""
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -8,13 +10,19 @@ from torch import Tensor
 
 from src.augment import augment, width
 
+CHUNK = 1 << 26  # bytes of inputs that are brought to the device at once, where they do not all fit on it
+AHEAD = 2  # chunks that are read before they are needed
+
+Bounds = list[tuple[int, int]]
+
 
 class Batches:
     """The batches of one split.
 
     inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale` a batch at a time; targets: [N];
-    both on the device that trains. The last batch is smaller where `size` does not divide N, unless one sample would
-    be alone in it: batch normalisation has no variance of one, so that sample joins the batch before.
+    on the device that trains, the inputs only if they fit: else they are brought there in chunks (`stream`), and the
+    batches are the same. The last batch is smaller where `size` does not divide N, unless one sample would be alone in
+    it: batch normalisation has no variance of one, so that sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
     strengths: of the changes to the images of an epoch, by AUGMENTATIONS; those of evaluation are never changed.
     """
@@ -30,6 +38,7 @@ class Batches:
         strengths: dict[str, float] | None = None,
     ) -> None:
         self.inputs, self.targets, self.seed, self.scale = inputs, targets, seed, scale
+        self.streamed = inputs.device != targets.device
         self.balance = balance
         self.strengths = strengths if strengths and any(strengths.values()) else None
         starts = range(0, len(inputs), size)
@@ -44,19 +53,26 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every sample once, in the order of the rows: for evaluation."""
-        for start, stop in self.bounds:
-            yield self._ready(self.inputs[start:stop]), self.targets[start:stop]
+        if self.streamed:
+            gathered = stream(self.inputs, torch.arange(len(self.inputs)), self.bounds, self.targets.device)
+        else:
+            gathered = (self.inputs[start:stop] for start, stop in self.bounds)
+        for (start, stop), inputs in zip(self.bounds, gathered, strict=True):
+            yield self._ready(inputs), self.targets[start:stop]
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch's samples, in an order that is a function of (seed, epoch) and of nothing else."""
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
-        order = order.to(self.inputs.device)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
-        for start, stop in self.bounds:
-            index = order[start:stop]
+        places = order.to(self.targets.device)
+        if self.streamed:
+            gathered = stream(self.inputs, order, self.bounds, self.targets.device)
+        else:
+            gathered = (self.inputs[places[start:stop]] for start, stop in self.bounds)
+        for (start, stop), inputs in zip(self.bounds, gathered, strict=True):
             own = None if draws is None else draws[start:stop]
-            yield self._ready(self.inputs[index], own), self.targets[index]
+            yield self._ready(inputs, own), self.targets[places[start:stop]]
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
         """What the network gets: float, scaled, and augmented where there are draws."""
@@ -66,6 +82,34 @@ class Batches:
         if draws is not None and self.strengths:
             inputs = augment(inputs, draws.to(inputs.device), self.strengths, fill=mean)
         return inputs.sub_(mean).div_(std) if raw else inputs
+
+
+def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) -> Iterator[Tensor]:
+    """inputs[order[start:stop]] on `device` for each of the bounds. A thread reads the chunks that come next, each in
+    the order of the file, while the one before them trains.
+
+    inputs: [N, ...] on the CPU, memory-mapped perhaps; order: [M] on the CPU.
+    """
+    batch = max(stop - start for start, stop in bounds)
+    size = inputs[0].numel() * inputs.element_size() * batch
+    count = max(CHUNK // max(size, 1), 1)
+    groups = [bounds[first : first + count] for first in range(0, len(bounds), count)]
+
+    def read(group: Bounds) -> tuple[Tensor, Tensor]:
+        rows, place = order[group[0][0] : group[-1][1]].sort()
+        chunk = inputs[rows]
+        # pinned memory is copied while the device computes
+        return chunk.pin_memory() if device.type == "cuda" else chunk, place.argsort()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
+        for number, group in enumerate(groups):
+            chunk, places = (part.to(device, non_blocking=True) for part in waiting.popleft().result())
+            if number + AHEAD < len(groups):
+                waiting.append(pool.submit(read, groups[number + AHEAD]))
+            first = group[0][0]
+            for start, stop in group:
+                yield chunk[places[start - first : stop - first]]
 
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:

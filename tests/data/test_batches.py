@@ -133,3 +133,35 @@ def test_without_strength_there_is_nothing_to_draw():
     none = dict.fromkeys(("flip", "crop", "rotate", "erase"), 0.0)
     assert Batches(torch.zeros(4, 1, 2, 2), torch.zeros(4), 2, strengths=none).strengths is None
     assert width() == 9
+
+
+@given(ROWS, SIZES, SEEDS, st.integers(1, 2000))
+def test_streamed_batches_are_those_of_data_on_the_device(rows, size, seed, chunk):
+    resident, streamed = numbered(rows, size, seed), numbered(rows, size, seed)
+    assert not resident.streamed
+    streamed.streamed = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("src.data.batches.CHUNK", chunk)
+        for one, other in zip([*resident.epoch(3), *resident], [*streamed.epoch(3), *streamed], strict=True):
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[1], other[1])
+
+
+def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
+    monkeypatch.setattr("src.data.batches.CHUNK", 64)
+    batches = numbered(1000, 4)
+    batches.streamed = True
+    epoch = batches.epoch(1)
+    next(epoch)
+    epoch.close()
+    assert len([*batches.epoch(1)]) == 250
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_stream_to_a_gpu_brings_what_lies_on_the_cpu():
+    on_cpu = numbered(1000, 64)
+    streamed = Batches(on_cpu.inputs, on_cpu.targets.cuda(), 64)
+    assert streamed.streamed
+    for one, other in zip(on_cpu.epoch(1), streamed.epoch(1), strict=True):
+        assert torch.equal(one[0], other[0].cpu())
+        assert torch.equal(one[1], other[1].cpu())
