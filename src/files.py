@@ -1,5 +1,6 @@
 """Files that leave the process: written beside, fsynced, renamed, so that a reader sees the old or the new one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import InputError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that has no room left
 
 
 def write_bytes(path: Path, content: bytes) -> None:

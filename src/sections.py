@@ -70,9 +70,9 @@ class Image(Section):
 
 class Prepare(Section):
     source: str = Field("digits", min_length=1, description="a bundled data set, or the path of a file or folder")
-    format: Literal["auto", "csv", "parquet", "feather", "jsonl", "excel", "sql", "npz", "idx", "pictures"] = Field(
-        "auto", description="of the file or folder; auto: by its name, or by what is in it"
-    )
+    format: Literal[
+        "auto", "csv", "divided", "parquet", "feather", "jsonl", "excel", "sql", "npz", "idx", "pictures"
+    ] = Field("auto", description="of the file or folder; auto: by its name, or by what is in it")
     url: str | None = Field(
         None, description="of the database that a .sql file asks; PREPARE_PASSWORD has its password"
     )

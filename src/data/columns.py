@@ -13,7 +13,8 @@ from src.errors import InputError
 SPELLINGS = (("true", "false"), ("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"), ("1", "0"))
 # words that people write into a column of numbers where one is missing
 BLANKS = ("?", "-", "--", ".", "*", "n.a.", "unknown", "missing", "none")
-ID_NAMES = re.compile(r"(.*[_. ])?id|rownames?|row|index|unnamed: \d+", re.IGNORECASE)
+NAMED_ID = re.compile(r"(.*[_. ])?id", re.IGNORECASE)
+ID_NAMES = re.compile(rf"{NAMED_ID.pattern}|rownames?|row|index|unnamed: \d+", re.IGNORECASE)
 WORDS = 65_536  # distinct words of a column that are looked at; beyond them it is judged by the rows that had these
 MANY = 64  # distinct words: more than these, in more than half of the rows, are free text
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src.data.table import Spool, check_names, in_order
+from src.data.table import Misfit, Spool, check_names, check_same, in_order, labelled, widened, wider
 from src.errors import InputError
 
 COMPRESSED = (".gz", ".bz2", ".zst")
@@ -27,27 +27,41 @@ class Dialect(NamedTuple):
     decimal: str
 
 
-class Misfit(Exception):
-    """Rows that do not fit what those before them said of the file: it must be read again, with what is known now."""
+class NotUtf8(Exception):
+    """Bytes beyond the head of a file that are no UTF-8: it must be read again, in another encoding."""
 
-    def __init__(self, types: dict[str, Any] | None = None) -> None:
-        self.types = types  # None: the encoding is another
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
 
-def read(path: Path, missing: list[str]) -> tuple[Spool, list[str]]:
-    """The table in a CSV file with a header line, and notes for the user. InputError with the line that is wrong."""
-    head = _head(path)
-    dialect, notes = sniff(head, path)
-    _check_header(head, dialect, path)
-    types: dict[str, Any] = {}
+def read(paths: dict[Path, str | None], missing: list[str]) -> tuple[Spool, list[str]]:
+    """The table in CSV files with a header line each, and notes for the user; with the split of each file that has one.
+    InputError with the line that is wrong."""
+    dialects, notes = {}, []
+    for path in paths:
+        head = _head(path)
+        dialects[path], found = sniff(head, path)
+        _check_header(head, dialects[path], path)
+        notes += found
     while True:
         try:
-            return Spool(parts(path, dialect, missing, types)), notes
-        except Misfit as misfit:
-            if misfit.types is None:  # bytes that are no UTF-8, beyond the head
-                dialect, notes = dialect._replace(encoding="cp1252"), [_not_utf8(path)]
-            else:
-                types = misfit.types
+            return widened(partial(_parts_of_all, paths, dialects, missing)), notes
+        except NotUtf8 as found_late:
+            path = found_late.path
+            dialects[path] = dialects[path]._replace(encoding="cp1252")
+            notes.append(_not_utf8(path))
+
+
+def _parts_of_all(
+    paths: dict[Path, str | None], dialects: dict[Path, Dialect], missing: list[str], types: dict[str, Any]
+) -> Iterator[Any]:
+    names: list[str] = []
+    for path, split in paths.items():
+        for table in parts(path, dialects[path], missing, types):
+            names = names or table.column_names
+            check_same(names, table.column_names, path)
+            types = {field.name: field.type for field in table.schema}
+            yield labelled(table.select(names), split)
 
 
 def parts(path: Path, dialect: Dialect, missing: list[str], types: dict[str, Any]) -> Iterator[Any]:
@@ -207,16 +221,16 @@ def _parse(
         if "conversion error" not in str(error):
             raise
         found = parse({}).schema
-        wider = {field.name: _wider(types.get(field.name, field.type), field.type) for field in found}
-        if wider == types:  # no one type holds both, as nanoseconds and the year 9999
-            wider = {field.name: field.type if types[field.name] == field.type else pa.string() for field in found}
+        merged = {field.name: wider(types.get(field.name, field.type), field.type) for field in found}
+        if merged == types:  # no one type holds both, as nanoseconds and the year 9999
+            merged = {field.name: field.type if types[field.name] == field.type else pa.string() for field in found}
         if _has_bytes(found):
-            raise Misfit from None
-        if wider == types:
+            raise NotUtf8(path) from None
+        if merged == types:
             raise
-        raise Misfit(wider) from None
+        raise Misfit(merged) from None
     if _has_bytes(table.schema):
-        raise Misfit
+        raise NotUtf8(path)
     _check_end(table, text, path)
     return table
 
@@ -226,22 +240,6 @@ def _has_bytes(schema: Any) -> bool:
     import pyarrow as pa
 
     return any(pa.types.is_binary(field.type) for field in schema)
-
-
-def _wider(one: Any, other: Any) -> Any:
-    """The Arrow type that holds the values of both, as inference over all of them would give it."""
-    import pyarrow as pa
-
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    kinds = (one, other)
-    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds):
-        return pa.float64()
-    if all(pa.types.is_date(kind) or pa.types.is_timestamp(kind) for kind in kinds):
-        return pa.timestamp("ns" if pa.timestamp("ns") in kinds else "s")
-    return pa.string()
 
 
 def _head(path: Path) -> bytes:

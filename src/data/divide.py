@@ -11,6 +11,8 @@ from src.errors import InputError
 from src.params import Params
 from src.sections import Prepare
 
+FEW = 20  # ids
+
 
 def key_of(column: pd.Series, settings: Prepare, seed: int) -> np.ndarray | pd.Series:
     """What prepare.split needs of the column that decides, in a form that is small: of a group its hash, of an id the
@@ -55,6 +57,23 @@ def divide(
     if crossing:
         notes.append(f"{crossing} rows of val and test are also in train")
     return parts, notes
+
+
+def shared_ids(name: str, ids: np.ndarray, parts: Parts) -> list[str]:
+    """A note when rows of val and test have the id of a training row: they may be of the same patient or customer.
+
+    ids: hash of the column called so, uint64 [rows]. A few ids that all rows share are taken for categories.
+    """
+    like = leaks.twins(ids)
+    if like is None or len(np.unique(like)) + int((like == leaks.ALONE).sum()) < FEW:
+        return []
+    crossing, rows = leaks.crossing(like, parts), len(parts[1]) + len(parts[2])
+    if not crossing:
+        return []
+    return [
+        f"{crossing} of the {rows} rows of val and test have a '{name}' that training rows have too. If those of one "
+        f"belong together: prepare.split: group, prepare.split_column: {name}"
+    ]
 
 
 def _by_key(

@@ -6,17 +6,20 @@ of uint8 for each pixel, in the order channel, row, column.
 
 import gzip
 import struct
+import tempfile
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from src.data.table import SPLIT, in_order
 from src.errors import InputError
 
 Shape = tuple[int, int, int]
-TARGET, SPLIT = "target", "split"
+TARGET = "target"
 PICTURES = (".png", ".jpg", ".jpeg")
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_PARTS = {"train": "train", "t10k": "test", "test": "test"}  # the first word of a file's name → the split
@@ -126,33 +129,38 @@ def folder(path: Path, wanted: Wanted) -> Images:
     if deep == {2, 3}:
         raise InputError(f"{path} has pictures one and two folders deep: use one folder a class throughout")
     splits = [file.relative_to(path).parts[0] for file in files] if deep == {3} else []
-    pixels, kept, notes = [], [], []
-    for place, file in enumerate(files):
-        try:
-            pixels.append(_picture(file, wanted))
+    kept, notes = list[int](), list[str]()
+    with tempfile.TemporaryFile(dir=".") as file:  # mapped: memory holds what is in use, not all pictures
+        pixels = np.memmap(file, np.uint8, "w+", shape=(len(files), wanted.channels, *wanted.size))
+    for place, found in enumerate(in_order(partial(_picture, wanted=wanted), files)):
+        if isinstance(found, np.ndarray):
+            pixels[len(kept)] = found
             kept.append(place)
-        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
-            if not wanted.skip_bad:
-                raise InputError(
-                    f"{file} is no picture that can be read ({error}). Repair or remove it, or set "
-                    "prepare.on_bad_image: skip"
-                ) from None
-            notes.append(f"{file} is no picture that can be read and was skipped")
-    if not pixels:
+        elif wanted.skip_bad:
+            notes.append(f"{files[place]} is no picture that can be read and was skipped")
+        else:
+            raise InputError(
+                f"{files[place]} is no picture that can be read ({found}). Repair or remove it, or set "
+                "prepare.on_bad_image: skip"
+            )
+    if not kept:
         raise InputError(f"{path} has no picture that can be read")
     labels = np.array([files[place].parent.name for place in kept], dtype=object)
-    found = _images(np.stack(pixels), labels, [splits[place] for place in kept] if splits else [])
-    return found._replace(notes=notes)
+    images = _images(pixels[: len(kept)], labels, [splits[place] for place in kept] if splits else [])
+    return images._replace(notes=notes)
 
 
-def _picture(path: Path, wanted: Wanted) -> np.ndarray:
-    """uint8 [channels, height, width]."""
+def _picture(path: Path, wanted: Wanted) -> np.ndarray | Exception:
+    """uint8 [channels, height, width], or why there is none."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        height, width = wanted.size
-        plain = picture.convert("L" if wanted.channels == 1 else "RGB")
-        array = np.asarray(plain if plain.size == (width, height) else plain.resize((width, height)))
+    try:
+        with Image.open(path) as picture:
+            height, width = wanted.size
+            plain = picture.convert("L" if wanted.channels == 1 else "RGB")
+            array = np.asarray(plain if plain.size == (width, height) else plain.resize((width, height)))
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for damaged files
+        return error
     return array[None] if wanted.channels == 1 else array.transpose(2, 0, 1)
 
 
@@ -184,7 +192,7 @@ def _images(pixels: np.ndarray, labels: np.ndarray, splits: list[str]) -> Images
         for row in range(height)
         for column in range(width)
     ]
-    frame = pd.DataFrame(pixels.reshape(count, -1), columns=names)
+    frame = pd.DataFrame(pixels.reshape(count, -1), columns=names, copy=False)
     return Images(_with_facts(frame, labels, splits), (channels, height, width), [])
 
 

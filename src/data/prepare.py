@@ -3,7 +3,6 @@
 The rows go by in blocks, four times; of each row only a hash, its target and its split are held in memory.
 """
 
-import errno
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,28 +12,30 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from src import cli, memory, paths
+from src import cli, files, memory, paths
 from src.data import columns as kinds
 from src.data import divide, encoding, fitting, leaks, prepared, sources, target
 from src.data import schema as schemas
 from src.data.columns import Facts
-from src.data.images import SPLIT, Shape
+from src.data.images import Shape
 from src.data.schema import SPLITS, Column, Schema, Target
 from src.data.sources import Raw
+from src.data.table import SPLIT
 from src.errors import InputError
 from src.params import Params
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 class Seen(NamedTuple):
-    """facts: of every feature. Of all rows: their target; what the split goes by; a hash of the columns `hashed`."""
+    """facts: of every feature. Of all rows: their target; what the split goes by; a hash of the columns `hashed`; a
+    hash of the first column that is called an id."""
 
     facts: dict[str, Facts]
     target: pd.Series
     key: Any
     hashed: list[str]
     hashes: np.ndarray
+    id_name: str | None
+    ids: np.ndarray | None
 
 
 def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
@@ -46,7 +47,7 @@ def prepare(params: Params, folder: Path = paths.PREPARED) -> Schema:
     try:
         return _prepare(params, folder)
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in files.FULL:
             raise
         raise InputError(
             f"there is no room left to write {folder} ({error.strerror}); what was there is unchanged. Preparing needs "
@@ -67,7 +68,7 @@ def _prepare(params: Params, folder: Path) -> Schema:
     classes = target.classes_of(wanted, task) if task in ("classification", "binary") else None
     numbers = target.class_numbers(wanted, classes) if classes else target.regression_values(wanted)
 
-    described, ignored = _kinds(seen.facts, params, pixels=raw.shape is not None)
+    described, ignored = _kinds(seen.facts, params, raw)
     used = [name for name in seen.facts if name not in ignored]
     if classes and settings.split in ("auto", "stratified"):
         target.check_strata(wanted, numbers, classes)
@@ -77,8 +78,10 @@ def _prepare(params: Params, folder: Path) -> Schema:
     with ThreadPoolExecutor(1) as pool:  # dividing leaves the other cores idle
         source_sha256 = pool.submit(lambda: raw.sha256)
         parts, notes = divide.divide(params, hashes, numbers, key, numbers if classes else None)
+        if seen.id_name is not None and seen.ids is not None:
+            notes += divide.shared_ids(seen.id_name, seen.ids[known], parts)
     del hashes, key
-    seen = seen._replace(hashes=np.empty(0), key=None)
+    seen = seen._replace(hashes=np.empty(0), key=None, ids=None)
     goal, targets = _target(params, task, classes, wanted, numbers, parts[0])
     rows = [part if known.all() else np.flatnonzero(known)[part] for part in parts]  # places in the source
     splits = {name: (own, targets[part]) for name, own, part in zip(SPLITS, rows, parts, strict=True)}
@@ -176,21 +179,25 @@ def _look(raw: Raw, params: Params) -> Seen:
     # what will most probably be learned from: where it is not, the hashes are made again
     hashed = [name for name in features if params.prepare.columns.get(name) != "ignore" and name != deciding]
 
-    def look(block: pd.DataFrame) -> tuple[list[Facts], pd.Series, Any, np.ndarray]:
+    id_name = next((name for name in features if kinds.NAMED_ID.fullmatch(name) and name != deciding), None)
+
+    def look(block: pd.DataFrame) -> tuple[list[Facts], pd.Series, Any, np.ndarray, Any]:
         key = None if deciding is None else divide.key_of(block[deciding], params.prepare, params.seed)
         facts = [kinds.look(block[name]) for name in features] if raw.shape is None else []
-        return facts, block[raw.target].copy(), key, leaks.hashes(block[hashed])
+        ids = None if id_name is None else leaks.hashes(block[[id_name]])
+        return facts, block[raw.target].copy(), key, leaks.hashes(block[hashed]), ids
 
     total: dict[str, Facts] = {name: Facts(name) for name in features}
-    wanted, keys, hashes = [], [], []
-    for facts, own, key, hashes_of_block in _each(raw, params, look):
+    wanted, keys, hashes, ids = [], [], [], []
+    for facts, own, key, hashes_of_block, ids_of_block in _each(raw, params, look):
         for seen in facts:
             total[seen.name].add(seen)
         wanted.append(own)
         keys.append(key)
         hashes.append(hashes_of_block)
-    key = None if deciding is None else kinds.joined(keys)
-    return Seen(total, kinds.joined(wanted), key, hashed, np.concatenate(hashes))
+        ids.append(ids_of_block)
+    all_keys, all_ids = (None if parts[0] is None else kinds.joined(parts) for parts in (keys, ids))
+    return Seen(total, kinds.joined(wanted), all_keys, hashed, np.concatenate(hashes), id_name, all_ids)
 
 
 def _task(params: Params, wanted: pd.Series) -> str:
@@ -202,14 +209,16 @@ def _task(params: Params, wanted: pd.Series) -> str:
 
 
 def _kinds(
-    facts: dict[str, Facts], params: Params, pixels: bool
+    facts: dict[str, Facts], params: Params, raw: Raw
 ) -> tuple[dict[str, str | list[str]] | None, dict[str, str]]:
     """How each column is encoded (None: all are pixels), and which are not used, with the reason. InputError when none
     is left."""
-    if pixels:
-        return None, {SPLIT: "it is the source's own division, for prepare.split: given"} if SPLIT in facts else {}
+    own = {SPLIT: "it is the source's own division, for prepare.split: given"} if raw.divided else {}
+    if raw.shape is not None:
+        return None, own
     wanted = params.prepare.columns
     described = kinds.describe(facts, wanted)
+    described |= {name: ("ignore", reason) for name, reason in own.items()}
     deciding = params.prepare.split_column
     if deciding in described and params.prepare.split != "time":  # a time may be learned from, the others may not
         described[deciding] = ("ignore", "prepare.split_column")

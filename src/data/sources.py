@@ -1,6 +1,5 @@
 """Where raw rows come from: the sets that scikit-learn carries, and tables and images in files of several formats."""
 
-import errno
 import hashlib
 import importlib
 import os
@@ -12,21 +11,23 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from src import cli, files, paths
-from src.data import csv, images
-from src.data.table import Frame, Spool, Table, check_names
+from src.data import arrow, csv, images
+from src.data.split import WORDS
+from src.data.table import ROWS, SPLIT, Frame, Spool, Table, check_names, unified, widened
 from src.errors import InputError
 from src.sections import Prepare
 
 
 class Raw(NamedTuple):
     """A table as it came: features and target in one. `target` is the column to predict where the source knows
-    it; `shape` is set where the features are the pixels of an image, (channels, height, width); `notes` are for the
-    user."""
+    it; `shape` is set where the features are the pixels of an image, (channels, height, width); `divided`: the source
+    has its own division, in the column SPLIT; `notes` are for the user."""
 
     table: Table
     target: str | None = None
     digest: Callable[[], str] = str
     shape: images.Shape | None = None
+    divided: bool = False
     notes: Sequence[str] = ()
 
     @property
@@ -115,28 +116,41 @@ def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
 
 
 def csv_file(path: Path, settings: Prepare) -> Raw:
-    table, notes = csv.read(path, settings.missing)
+    table, notes = csv.read({path: None}, settings.missing)
     return Raw(table, notes=notes)
 
 
 def parquet(path: Path, settings: Prepare) -> Raw:
     """A Parquet file, or a folder of parts, whose columns must agree."""
-    return _by_arrow(path, settings, "Parquet", lambda: _arrow_dataset(_parquet_parts(path) or [path], "parquet"))
+    with arrow.told(path, "Parquet"):
+        return Raw(Spool(arrow.parts(dict.fromkeys(_parquet_parts(path) or [path]), "parquet"), settings.missing))
 
 
 def feather(path: Path, settings: Prepare) -> Raw:
     """A Feather (Arrow IPC) file."""
-    return _by_arrow(path, settings, "Feather", lambda: _arrow_dataset([path], "feather"))
+    with arrow.told(path, "Feather"):
+        return Raw(Spool(arrow.parts({path: None}, "feather"), settings.missing))
+
+
+def divided(path: Path, settings: Prepare) -> Raw:
+    """A folder with a file for each split, such as train.csv and test.csv, all of one format."""
+    files = _split_files(path)
+    formats = {_format_of(file) for file in files}
+    if len(files) != len(set(files.values())) or len(formats) > 1:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"{path} has {names}: it needs one file for each split, all of one format")
+    if formats == {"csv"}:
+        table, notes = csv.read(files, settings.missing)
+        return Raw(table, divided=True, notes=notes)
+    name = formats.pop()
+    with arrow.told(path, name.capitalize()):
+        return Raw(Spool(arrow.parts(files, name), settings.missing), divided=True)
 
 
 def json_lines(path: Path, settings: Prepare) -> Raw:
     """One JSON object a line; a key that a line lacks is a missing value. Compressed as for CSV."""
-    import pyarrow as pa
-    import pyarrow.json
-
-    return _by_arrow(
-        path, settings, "JSON Lines", lambda: [pa.json.read_json(pa.input_stream(path, compression="detect"))]
-    )
+    with arrow.told(path, "JSON Lines"):
+        return Raw(widened(partial(arrow.json_lines, path), settings.missing))
 
 
 def excel(path: Path, settings: Prepare) -> Raw:
@@ -167,49 +181,60 @@ def sql(path: Path, settings: Prepare) -> Raw:
             if not Path(str(url.database)).is_file():
                 raise InputError(f"prepare.url: {url.database} is not there")
         url = url.set(password=os.environ["PREPARE_PASSWORD"]) if "PREPARE_PASSWORD" in os.environ else url
-        with sqlalchemy.create_engine(url).connect() as connection:
-            frame = pd.read_sql(sqlalchemy.text(path.read_text(encoding="utf-8")), connection)
+        query = sqlalchemy.text(path.read_text(encoding="utf-8"))
+        with sqlalchemy.create_engine(url).connect().execution_options(stream_results=True) as connection:
+            frames = pd.read_sql(query, connection, chunksize=ROWS)
+            table = Spool(unified(_arrow_table(frame, path) for frame in frames), settings.missing)
     except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError, ImportError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"the query in {path} cannot be run at {settings.url}: {reason}") from None
     note = "DVC watches the query, not the database: dvc repro -f prepare reads it again"
-    return Raw(Frame(frame.replace(settings.missing, None) if settings.missing else frame), notes=[note])
+    return Raw(table, notes=[note])
 
 
 def npz(path: Path, settings: Prepare) -> Raw:
     frame, shape = images.npz(path)
-    return Raw(Frame(frame), images.TARGET, shape=shape)
+    return Raw(Frame(frame), images.TARGET, shape=shape, divided=SPLIT in frame)
 
 
 def idx(path: Path, settings: Prepare) -> Raw:
     found = images.idx(path)
-    return Raw(Frame(found.frame), images.TARGET, shape=found.shape)
+    return Raw(Frame(found.frame), images.TARGET, shape=found.shape, divided=True)
 
 
 def pictures(path: Path, settings: Prepare) -> Raw:
     height, width = settings.image.size
     wanted = images.Wanted((height, width), settings.image.channels, settings.on_bad_image == "skip")
     found = images.folder(path, wanted)
-    return Raw(Frame(found.frame), images.TARGET, shape=found.shape, notes=found.notes)
+    frame = found.frame
+    return Raw(Frame(frame), images.TARGET, shape=found.shape, divided=SPLIT in frame, notes=found.notes)
 
 
-def _by_arrow(path: Path, settings: Prepare, name: str, load: Callable[[], Any]) -> Raw:
+def _arrow_table(frame: pd.DataFrame, path: Path) -> Any:
+    """Rows of a database; values of several types in one column become words."""
     import pyarrow as pa
 
-    try:
-        return Raw(Spool(load(), settings.missing))
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path} is not a {name} file that can be read: {reason}") from None
+    check_names(list(frame), path)
+    columns = {}
+    for name in frame:
+        try:
+            columns[name] = pa.array(frame[name], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            columns[name] = pa.array(frame[name].map(str, na_action="ignore"), from_pandas=True)
+    return pa.table(columns)
 
 
-def _arrow_dataset(parts: list[Path], name: str) -> Any:
-    import pyarrow.dataset
-
-    batches = pyarrow.dataset.dataset([str(part) for part in parts], format=name).to_batches()
-    return (pyarrow.Table.from_batches([batch]) for batch in batches)
+def _split_files(folder: Path) -> dict[Path, str | None]:
+    """The tables in a folder that are called as a split is, and their splits; none without training and test rows."""
+    known = [suffix for name in DIVIDED for suffix in FORMATS[name].suffixes]
+    tables = sorted(folder.iterdir()) if folder.is_dir() else []
+    found: dict[Path, str | None] = {}
+    for split, *others in WORDS.values():
+        for path in tables:
+            name, *suffixes = path.name.lower().split(".")
+            if name in (split, *others) and any(f".{suffix}" in known for suffix in suffixes):
+                found[path] = split
+    return found if {"train", "test"} <= {*found.values()} else {}
 
 
 def _parquet_parts(folder: Path) -> list[Path]:
@@ -250,8 +275,11 @@ SOURCES: dict[str, Callable[[], Raw]] = {
     "diabetes": partial(bundled, "diabetes"),
 }
 
+DIVIDED = ("csv", "parquet", "feather")  # formats of a folder with a file for each split
+
 FORMATS: dict[str, Format] = {
     "csv": Format(csv_file, (".csv", ".tsv", ".tab", ".txt", ".dat")),
+    "divided": Format(divided, parts=lambda folder: [*_split_files(folder)]),
     "parquet": Format(parquet, (".parquet", ".pq"), _parquet_parts),
     "feather": Format(feather, (".feather", ".arrow")),
     "jsonl": Format(json_lines, (".jsonl", ".ndjson")),

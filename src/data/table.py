@@ -19,9 +19,17 @@ from src.errors import InputError
 
 ROWS, CELLS = 131_072, 1 << 22  # of a block, at most
 BLOCKS = 8  # of a file
+SPLIT = "split"  # the column that says how a source divides its rows itself
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Misfit(Exception):
+    """Rows that are not of the types that those before them had: all must be read again, with wider ones."""
+
+    def __init__(self, types: dict[str, Any]) -> None:
+        self.types = types
 
 
 class Table:
@@ -107,6 +115,72 @@ class Spool(Table):
 def rows_of_block(columns: int) -> int:
     """It depends on the number of columns alone, so results do not depend on how the source came in pieces."""
     return max(min(ROWS, CELLS // max(columns, 1)), 1)
+
+
+def widened(parts: Callable[[dict[str, Any]], Iterable[Any]], missing: Sequence[str] = ()) -> Spool:
+    """The table of parts(types); read again with wider ones as often as its rows turn out not to fit."""
+    types: dict[str, Any] = {}
+    while True:
+        try:
+            return Spool(parts(types), missing)
+        except Misfit as misfit:
+            types = misfit.types
+
+
+def unified(parts: Iterable[Any]) -> Iterator[Any]:
+    """Arrow tables whose types differ as tables of the types that hold all, for a source that is not read again; on
+    disk meanwhile."""
+    import pyarrow as pa
+
+    count, types = 0, dict[str, Any]()
+    with tempfile.TemporaryFile(dir=".") as file:
+        for part in parts:
+            types |= {field.name: wider(types.get(field.name, field.type), field.type) for field in part.schema}
+            with pa.ipc.new_stream(file, part.schema) as writer:
+                writer.write_table(part)
+            count += 1
+        file.seek(0)
+        for _ in range(count):
+            yield pa.ipc.open_stream(file).read_all().cast(pa.schema(types.items()))
+
+
+def wider(one: Any, other: Any) -> Any:
+    """The Arrow type that holds the values of both, as inference over all of them would give it."""
+    import pyarrow as pa
+
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    kinds = (one, other)
+    if all(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) for kind in kinds):
+        return pa.float64()
+    if all(pa.types.is_date(kind) or pa.types.is_timestamp(kind) for kind in kinds):
+        return pa.timestamp("ns" if pa.timestamp("ns") in kinds else "s")
+    if all(pa.types.is_nested(kind) for kind in kinds):
+        schemas = [pa.schema({"": kind}) for kind in kinds]
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    return pa.string()
+
+
+def labelled(part: Any, split: str | None) -> Any:
+    """An Arrow table with its split as one more column, where it has one."""
+    import pyarrow as pa
+
+    if split is None:
+        return part
+    return part.append_column(
+        SPLIT, pa.DictionaryArray.from_arrays(pa.nulls(len(part), pa.int8()).fill_null(0), [split])
+    )
+
+
+def check_same(names: Sequence[str], others: Sequence[str], path: Path) -> None:
+    """InputError when a file has other columns than the one before it."""
+    different = sorted({*names} ^ {*others})
+    if different:
+        raise InputError(
+            f"{path}: all files of a table need the same columns, and not all have {', '.join(different)[:200]}"
+        )
 
 
 def check_names(names: Sequence[str], path: Path) -> None:

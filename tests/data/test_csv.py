@@ -16,7 +16,7 @@ from src.errors import InputError
 def read(content, name="mine.csv", missing=()):
     path = Path(name)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    table, notes = csv.read(path, list(missing))
+    table, notes = csv.read({path: None}, list(missing))
     return table.frame().to_dict("list"), notes
 
 
@@ -107,7 +107,7 @@ def refusal(content, folder):
     path = folder / "fuzz.csv"
     path.write_bytes(content)
     try:
-        table, _ = csv.read(path, [])
+        table, _ = csv.read({path: None}, [])
     except InputError as error:
         return str(error).removeprefix(f"{path} ")
     return None if table.names or not table.rows else "no column"
@@ -178,7 +178,7 @@ def test_where_chunks_end_makes_no_difference(tmp_path_factory, rows, chunk):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(csv, "CHUNK", size)
             try:
-                found.append(csv.read(path, [])[0].frame().astype(object).to_dict("list"))
+                found.append(csv.read({path: None}, [])[0].frame().astype(object).to_dict("list"))
             except InputError as error:
                 found.append(str(error))
     assert repr(found[0]) == repr(found[1])

@@ -41,6 +41,22 @@ def test_by_group(workspace):
     assert len(train) == pytest.approx(84, abs=8)
 
 
+def test_ids_that_training_rows_have_too_are_counted(workspace):
+    frame = table(600).rename(columns={"patient": "patient_id"})
+    schema, (train, val, test) = splits(frame, split="random")
+    crossing = sum(part["patient_id"].isin(train["patient_id"]).sum() for part in (val, test))
+    assert schema.notes == [
+        f"{crossing} of the 180 rows of val and test have a 'patient_id' that training rows have too. If those of one "
+        "belong together: prepare.split: group, prepare.split_column: patient_id"
+    ]
+    assert splits(frame, split="group", split_column="patient_id")[0].notes == []
+
+
+@pytest.mark.parametrize("ids", [range(120), [1, 2, 3, 4] * 30])
+def test_ids_of_one_row_each_and_of_few_values_are_no_groups(workspace, ids):
+    assert splits(table().assign(shop_id=[*ids]), split="random")[0].notes == []
+
+
 def test_by_time(workspace):
     schema, (train, val, test) = splits(table(), split="time", split_column="day")
     assert train["day"].max() < val["day"].min() <= val["day"].max() < test["day"].min()

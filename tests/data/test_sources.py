@@ -4,14 +4,17 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
 from src.data import sources
+from src.data.prepare import prepare
 from src.data.sources import SOURCES
 from src.errors import InputError
 from src.files import sha256
+from src.params import Params, changed
 from src.sections import Prepare
 
 
@@ -149,11 +152,82 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(workspace, name, conte
         read(name, "y")
 
 
-def test_parts_that_do_not_agree_are_refused(workspace):
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            FRAME[["size", "y"]],
+            r"parts/part-2.parquet: all files of a table need the same columns, .* have count, day, na",
+        ),
+        (FRAME.assign(size="tall"), r"parts is not a Parquet file that can be read: .*size.*string"),
+    ],
+)
+def test_parts_that_do_not_agree_are_refused(workspace, part, message):
     write_parts(Path("parts"))
-    pd.DataFrame({"size": ["tall"], "y": ["p"]}).to_parquet("parts/part-2.parquet")
-    with pytest.raises(InputError, match="parts is not a Parquet file that can be read: "):
+    part.to_parquet("parts/part-2.parquet")
+    with pytest.raises(InputError, match=message):
         read("parts", "y")
+
+
+def test_parts_may_differ_in_the_width_of_their_numbers(workspace):
+    write_parts(Path("parts"))
+    FRAME.assign(count=[0.5, 1.5, 2.5]).to_parquet("parts/part-2.parquet")
+    assert read("parts", "y").frame["count"].tolist() == [1, 2, 3, 0.5, 1.5, 2.5]
+
+
+WRITERS = {
+    "csv": partial(pd.DataFrame.to_csv, index=False),
+    "csv.gz": partial(pd.DataFrame.to_csv, index=False),
+    "parquet": pd.DataFrame.to_parquet,
+    "feather": pd.DataFrame.to_feather,
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_file_for_each_split_gives_a_table_with_their_names(workspace, suffix):
+    Path("mine").mkdir()
+    later = pd.DataFrame({"b": ["z", "ä"], "a": [0.5, 2], "y": [1, 0]})  # in another order, of a wider type
+    for name, frame in {"Train": pd.DataFrame({"a": [1, 2], "b": ["x", None], "y": [0, 1]}), "test": later}.items():
+        WRITERS[suffix](frame, f"mine/{name}.{suffix}")
+    raw = read("mine", "y")
+    rows = raw.frame
+    assert raw.divided
+    assert rows["split"].tolist() == ["train", "train", "test", "test"]
+    assert rows["a"].tolist() == [1, 2, 0.5, 2]
+    assert rows["b"].tolist()[0::2] + rows["b"].tolist()[3:] == ["x", "z", "ä"]
+    assert raw.sha256 == sources.digest(Path("mine"))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train.csv": "a,y\n1,2\n", "test.csv": "a\n1\n"}, r"test.csv: all files of a table need .* not all have y"),
+        ({"train.csv": "a,y\n1,2\n", "test.csv": "a,y\n1,2\n1\n"}, r"test.csv is not a .* line 3: Expected 2"),
+        ({"train.csv": "a,y\n1,2\n", "training.csv": "a,y\n", "test.csv": "a,y\n"}, r"needs one file for each split"),
+        ({"train.csv": "a,y\n1,2\n", "test.parquet": "PAR1"}, r"train.csv, test.parquet: it needs one file for each"),
+        ({"train.csv": "a,y\n1,2\n", "val.csv": "a,y\n1,2\n"}, r"'mine' is neither a file nor a bundled set"),
+    ],
+)
+def test_files_for_splits_that_do_not_go_together_are_refused(workspace, files, message):
+    for name, text in files.items():
+        write(text, f"mine/{name}")
+    with pytest.raises(InputError, match=message):
+        read("mine", "y")
+
+
+def test_the_division_of_files_is_not_learned_from(workspace):
+    draw = np.random.default_rng(0)
+    for name, rows in (("train", 40), ("test", 20)):
+        frame = pd.DataFrame({"a": draw.normal(size=rows), "y": draw.normal(size=rows)})
+        Path("mine").mkdir(exist_ok=True)
+        frame.to_csv(f"mine/{name}.csv", index=False)
+    values = {"prepare.source": "mine", "prepare.target": "y", "task": "regression"}
+    schema = prepare(changed(Params(), values))
+    assert [column.name for column in schema.columns] == ["a"]
+    assert schema.ignored == {"split": "it is the source's own division, for prepare.split: given"}
+    schema = prepare(changed(Params(), {**values, "prepare.split": "given", "prepare.split_column": "split"}))
+    assert schema.rows["test"] == 20
+    assert schema.ignored == {"split": "prepare.split_column"}
 
 
 def test_the_digest_of_a_folder_is_that_of_its_parts(workspace):
@@ -194,12 +268,27 @@ def test_a_query_gives_a_table(database, tmp_path_factory, monkeypatch):
     assert raw.notes == ["DVC watches the query, not the database: dvc repro -f prepare reads it again"]
 
 
+def test_a_query_is_read_in_pieces_whose_types_may_differ(workspace, monkeypatch):
+    monkeypatch.setattr(sources, "ROWS", 3)
+    rows = [(number, None if number < 4 else 0.5, "x" if number == 7 else number) for number in range(9)]
+    with closing(sqlite3.connect("rows.db")) as connection:
+        connection.execute("CREATE TABLE rows (a, b, c)")
+        connection.executemany("INSERT INTO rows VALUES (?, ?, ?)", rows)
+        connection.commit()
+    write("SELECT a, b, c FROM rows", "rows.sql")
+    frame = read("rows.sql", "a", url="sqlite:///rows.db").frame
+    assert frame["a"].tolist() == list(range(9))
+    assert frame["b"].isna().tolist() == [True] * 4 + [False] * 5
+    assert frame["c"].tolist() == ["0", "1", "2", "3", "4", "5", "6", "x", "8"]
+
+
 @pytest.mark.parametrize(
     ("url", "query", "message"),
     [
         (None, "SELECT 1", r"rows.sql is a query: set prepare.url to its database, such as postgresql://"),
         ("sqlite:///none.db", "SELECT 1", r"prepare.url: .*none.db is not there"),
         ("sqlite:///rows.db", "SELECT absent FROM rows", r"cannot be run at sqlite:///rows.db: .*no such column"),
+        ("sqlite:///rows.db", "SELECT size, size FROM rows", r"rows.sql has two columns of the name 'size'"),
         ("sqlite:///rows.db", "no query", r"cannot be run at sqlite:///rows.db: .*syntax error"),
         ("rows.db", "SELECT 1", r"cannot be run at rows.db: Could not parse SQLAlchemy URL"),
         ("mysql+none://host/x", "SELECT 1", r"cannot be run at mysql\+none://host/x: "),
