@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,9 @@ from src.params import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+SLICE = 1 << 18  # bytes written at once: with megabytes the kernel takes twice as long to find room for them
 
 
 class Split(NamedTuple):
@@ -53,19 +57,21 @@ class SplitFile:
     def add(self, inputs: np.ndarray) -> None:
         if not self.shape:
             self.shape = inputs.shape[1:]
-            self._write(self._header(inputs.dtype))
-            self._write(self.rows.astype(np.int64).data)
-            self._write(np.ascontiguousarray(self.targets).data)
-        self._write(np.ascontiguousarray(inputs).data)
+            self._write(np.frombuffer(self._header(inputs.dtype), np.uint8))
+            self._write(self.rows.astype(np.int64))
+            self._write(self.targets)
+        self._write(inputs)
 
     def close(self) -> None:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
 
-    def _write(self, content: bytes | memoryview) -> None:
+    def _write(self, values: np.ndarray) -> None:
+        content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         hashed = self.pool.submit(self.hash.update, content)
-        self.file.write(content)
+        for start in range(0, len(content), SLICE):
+            self.file.write(content[start : start + SLICE])
         hashed.result()
 
     def _header(self, dtype: np.dtype) -> bytes:
@@ -100,10 +106,11 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[SplitName, SplitFile] = {}
-    pool = ThreadPoolExecutor(1)
-    try:
+    with ThreadPoolExecutor(1) as pool, ExitStack() as at_the_end:
         for name, given in splits.items():
-            written[name] = SplitFile(path_of(folder, name), *given, pool)
+            file = written[name] = SplitFile(path_of(folder, name), *given, pool)
+            at_the_end.callback(file.beside.unlink, missing_ok=True)
+            at_the_end.callback(file.file.close)  # on a full disk this fails too
         for piece in pieces:
             for file, inputs in zip(written.values(), piece, strict=True):
                 file.add(inputs)
@@ -113,11 +120,6 @@ def write(
         (folder / paths.SCHEMA.name).unlink(missing_ok=True)
         for file in written.values():
             file.beside.replace(file.path)
-    finally:
-        pool.shutdown()
-        for file in written.values():
-            file.file.close()
-            file.beside.unlink(missing_ok=True)
     files.sync_folder(folder)
     facts["shape"] = written["train"].shape
     facts["rows"] = {name: len(rows) for name, (rows, _) in splits.items()}
