@@ -3,15 +3,19 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from src.errors import InputError, RunError
 
 BAD_INPUT = 2
 TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
+EVERY = 2.0  # seconds between lines that say how far a command is
+
+Item = TypeVar("Item")
 
 
 def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
@@ -36,6 +40,17 @@ def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
 def say(message: str) -> None:
     """Progress and notes go to stderr; stdout is for results."""
     print(message, file=sys.stderr, flush=True)
+
+
+def counted(items: Iterable[Item], doing: str, rows: Callable[[Item], int], total: int | None = None) -> Iterator[Item]:
+    """Pass items on; every EVERY seconds a line says how many rows were in them."""
+    said, seen = time.monotonic(), 0
+    for item in items:
+        yield item
+        seen = min(seen + rows(item), total or sys.maxsize)
+        if time.monotonic() - said > EVERY:
+            say(f"{doing}: {seen:,}{f' of {total:,}' if total else ''} rows")
+            said = time.monotonic()
 
 
 def _fail(message: object, code: int) -> NoReturn:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from src import files
+from src import cli, files
 from src.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -108,3 +108,17 @@ def test_json_that_cannot_be_read_is_bad_input(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         files.read_json(path)
+
+
+def test_how_far_a_long_work_is_gets_said(monkeypatch, capsys):
+    assert [*cli.counted([3, 3], "reading", int)] == [3, 3]
+    assert capsys.readouterr().err == ""  # nobody had to wait
+    monkeypatch.setattr(cli, "EVERY", -1.0)
+    assert [*cli.counted([1000, 1000], "reading", int)] == [1000, 1000]
+    assert [*cli.counted([1000, 1000], "writing", int, total=1500)] == [1000, 1000]
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 1,000 rows",
+        "reading: 2,000 rows",
+        "writing: 1,000 of 1,500 rows",
+        "writing: 1,500 of 1,500 rows",
+    ]

@@ -20,7 +20,7 @@ from src.data.columns import Facts
 from src.data.images import Shape
 from src.data.schema import SPLITS, Column, Schema, Target
 from src.data.sources import Raw
-from src.data.table import SPLIT
+from src.data.table import SPLIT, rows_of_block
 from src.errors import InputError
 from src.params import Params
 
@@ -91,14 +91,14 @@ def _prepare(params: Params, folder: Path) -> Schema:
     fitted = fitting.Fitting(used, described, seen.facts)
     del seen, wanted, numbers, targets, parts, rows  # what is left to do needs nothing of every row but these
     columns = fitted.columns(
-        _each(raw, params, lambda block: fitted.see(block, np.flatnonzero(_own(where, block) == 0)))
+        _each(raw, params, "learning", lambda block: fitted.see(block, np.flatnonzero(_own(where, block) == 0)))
     )
     for note in [*raw.notes, *(f"column '{name}' is not used: {why}" for name, why in ignored.items()), *notes]:
         cli.say(note)
     return prepared.write(
         folder,
         splits,
-        _each(raw, params, partial(_pieces, where=where, shape=raw.shape, used=used, columns=columns), last=True),
+        _each(raw, params, "writing", partial(_pieces, where=where, shape=raw.shape, used=used, columns=columns), True),
         source=settings.source,
         source_sha256=source_sha256.result(),
         task=task,
@@ -148,11 +148,13 @@ def is_current(params: Params, folder: Path = paths.PREPARED) -> bool:
     return unchanged and schema.made_with == prepared.terms(params)
 
 
-def _each(raw: Raw, params: Params, function: Callable[[pd.DataFrame], Any], last: bool = False) -> Iterator[Any]:
+def _each(
+    raw: Raw, params: Params, doing: str, function: Callable[[pd.DataFrame], Any], last: bool = False
+) -> Iterator[Any]:
     """function(block) of every block of the source, in order; the last time, its disk space is given back."""
-    if params.prepare.infinite == "missing":
-        return raw.table.each(lambda block: function(_finite(block)), last)
-    return raw.table.each(function, last)
+    given = (lambda block: function(_finite(block))) if params.prepare.infinite == "missing" else function
+    rows = rows_of_block(len(raw.table.names))
+    return cli.counted(raw.table.each(given, last), doing, lambda _: rows, raw.table.rows)
 
 
 def _finite(block: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +169,7 @@ def _own(values: np.ndarray, block: pd.DataFrame) -> np.ndarray:
 
 
 def _hashes(raw: Raw, params: Params, names: list[str]) -> np.ndarray:
-    return np.concatenate(list(_each(raw, params, lambda block: leaks.hashes(block[names]))))
+    return np.concatenate(list(_each(raw, params, "looking", lambda block: leaks.hashes(block[names]))))
 
 
 def _look(raw: Raw, params: Params) -> Seen:
@@ -189,7 +191,7 @@ def _look(raw: Raw, params: Params) -> Seen:
 
     total: dict[str, Facts] = {name: Facts(name) for name in features}
     wanted, keys, hashes, ids = [], [], [], []
-    for facts, own, key, hashes_of_block, ids_of_block in _each(raw, params, look):
+    for facts, own, key, hashes_of_block, ids_of_block in _each(raw, params, "looking", look):
         for seen in facts:
             total[seen.name].add(seen)
         wanted.append(own)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from src import cli
 from src.errors import InputError
 
 ROWS, CELLS = 131_072, 1 << 22  # of a block, at most
@@ -76,7 +77,8 @@ class Spool(Table):
 
         self.files: list[Any] = []
         self.rows, self.names = 0, list[str]()
-        batches = in_order(partial(_compact, missing=missing), _recut(parts))
+        compacted = in_order(partial(_compact, missing=missing), _recut(parts))
+        batches = cli.counted(compacted, "reading", lambda batch: int(batch.num_rows))
         for batch in batches:
             self.files.append(tempfile.TemporaryFile(dir="."))  # noqa: SIM115  it lives as long as the table
             with pa.ipc.new_stream(self.files[-1], batch.schema) as writer:
