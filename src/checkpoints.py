@@ -7,17 +7,15 @@ first, so a checkpoint that has its name has its digest. Loading never unpickles
 import hashlib
 import io
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from src import files
-from src.errors import InputError, RunError
+from src.errors import InputError
 
 KEEP = 2  # the newest, and one before it should the newest be damaged
 
@@ -95,14 +93,3 @@ def restore_random_states(states: State) -> None:
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
-
-
-@contextmanager
-def claim(folder: Path) -> Iterator[Path]:
-    """Hold `folder` against a second trainer; RunError at once when another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            yield folder
-    except Timeout:
-        raise RunError(f"another process is training with these very settings (it holds {folder / 'lock'})") from None

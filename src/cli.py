@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import NoReturn, TypeVar
 
+from src import parent
 from src.errors import InputError, RunError
 
 BAD_INPUT = 2
@@ -26,6 +27,7 @@ def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
     if description:
         argparse.ArgumentParser(description=description).parse_args()
     signal.signal(signal.SIGTERM, _terminate)
+    parent.watch()
     try:
         main()
     except InputError as error:

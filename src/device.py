@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from src import cli, memory
+from src import memory
 from src.errors import InputError
 
 THREADS = torch.get_num_threads()
@@ -39,7 +39,6 @@ def resident(inputs: Tensor, device: torch.device) -> Tensor:
     """The inputs of a split on the device, or as they are where half of its free memory does not hold them: then
     Batches brings them there in chunks."""
     if device.type == "cuda" and inputs.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        cli.say(f"{inputs.nbytes / 1e9:.1f} GB of inputs do not fit on {device}: they are brought there in chunks")
         return inputs
     return inputs.to(device)
 

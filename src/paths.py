@@ -31,6 +31,11 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
+def open_runs() -> Path:
+    """Where the processes that have an MLflow run open hold its lock."""
+    return root() / "models" / "open_runs"
+
+
 def checkpoints() -> Path:
     """Where trainings keep their checkpoints, one folder a fingerprint; neither git nor DVC looks there."""
     return root() / "models" / "checkpoints"

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from src import checkpoints, cli, device, fingerprint, losses, metrics, models, optimizers, paths
+from src import checkpoints, cli, device, fingerprint, locks, losses, metrics, models, optimizers, paths
 from src.checkpoints import State
 from src.data import prepared
 from src.data import schema as schemas
@@ -110,6 +110,9 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         )
         for split in (data.train, data.val)
     )
+    if train.streamed:
+        size = f"{train.inputs.nbytes / 1e9:.1f} GB"
+        cli.say(f"{size} of training data do not fit on {where}: they are brought there in chunks")
     trainer = Trainer(
         model=model,
         loss=losses.build(params.loss, settings, data.schema.target).to(where),
@@ -150,7 +153,7 @@ def workplace(mark: Fingerprint) -> Iterator[Path]:
     """The checkpoint folder of a fingerprint, held against other processes; says what differs from the training
     before when this one cannot resume it. RunError when another process holds the folder."""
     folder = paths.checkpoints() / mark.digest
-    with checkpoints.claim(folder):
+    with locks.held(folder / "lock", "is training with these very settings"):
         earlier = fingerprint.latest(paths.checkpoints(), mark)
         fingerprint.write(folder, mark)
         if earlier and not any(folder.glob("epoch-*.pt")):

@@ -18,8 +18,8 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
 # Data goes one way: a module imports from its own layer and from those above it, never from one below.
 LAYERS = [
-    ["errors", "paths"],
-    ["augment", "cli", "files", "losses", "memory", "metrics", "optimizers", "plots"],
+    ["errors", "parent", "paths"],
+    ["augment", "cli", "files", "locks", "losses", "memory", "metrics", "optimizers", "plots"],
     ["mistakes"],
     ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],
@@ -33,6 +33,7 @@ LAYERS = [
         "tracking/lineage",
         "tracking/store",
     ],
+    ["tracking/alive"],
     ["training", "serving", "tracking/*"],
     ["evaluation"],
     ["export", "tune/*"],

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 pytestmark = pytest.mark.pipeline
@@ -319,3 +320,45 @@ def test_a_run_that_the_store_no_longer_has_is_opened_anew_once(new_project, emp
     assert run.data.tags["restored.run_id"] == origin
     assert {"best_val/accuracy", "test/accuracy"} <= set(run.data.metrics)
     assert run.info.status == "FINISHED"
+
+
+def test_dvc_killed_outright_takes_its_stage_with_it_and_the_next_repro_finishes(new_project):
+    project = new_project()
+    project.set(**{"train.epochs": 400, "prepare.source": "breast_cancer", "task": "binary"})
+    repro = project.start("dvc", "repro")
+    wait_for(lambda: epochs_so_far(project) >= 5)
+    stages = [process for process in psutil.Process(repro.pid).children(recursive=True) if is_stage(process)]
+    repro.kill()
+    repro.wait()
+    assert stages
+    _, alive = psutil.wait_procs(stages, timeout=5)
+    assert not alive
+    assert f"dvc (process {repro.pid}) is gone, and this stage with it" in repro.stdout.read()
+    (run,) = project.runs()
+    assert run.info.status == "KILLED"
+    assert "going on after epoch" in project.run("dvc", "repro")
+    (same,) = project.runs()
+    assert (same.info.run_id, same.info.status) == (run.info.run_id, "FINISHED")
+    assert steps(project, run.info.run_id, "val/loss") == list(range(1, 401))
+
+
+def is_stage(process):
+    return "stages.train" in process.cmdline()
+
+
+def test_a_train_stage_killed_outright_is_killed_in_mlflow_once_anything_starts(new_project):
+    project = new_project()
+    project.set(**{"train.epochs": 5000})
+    project.run("dvc", "repro", "--quiet", "prepare")
+    stage = project.start("python", "-m", "stages.train")
+    wait_for(lambda: epochs_so_far(project) >= 5)
+    second = project.run("python", "-m", "stages.train", code=1)
+    assert f"error: process {stage.pid} is training with these very settings: wait for it, or end it" in second
+    stage.kill()
+    stage.communicate()
+    (left,) = project.runs()
+    assert left.info.status == "RUNNING"
+    project.set(**{"train.epochs": 3, "train.lr": 0.002})
+    printed = project.run("python", "-m", "stages.train")
+    assert f"was left RUNNING by process {stage.pid}, which is gone: KILLED at" in printed
+    assert [run.info.status for run in project.runs()] == ["KILLED", "FINISHED"]

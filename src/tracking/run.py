@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from src.data.schema import Schema
 from src.errors import InputError
 from src.fingerprint import Fingerprint
 from src.params import Params
-from src.tracking import lineage, store
+from src.sections import Tracking
+from src.tracking import alive, lineage, store
 from src.tracking.history import History
 from src.tracking.replica import Replica
 
@@ -30,11 +31,15 @@ class Run:
     artifact) or KILLED (SIGTERM, Ctrl-C). A store that fails on the way is an InputError, as one that is down at the
     start."""
 
-    def __init__(self, client: MlflowClient, run_id: str, tracking: Any) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, tracking: Tracking) -> None:
         self.client, self.id, self._tracking = client, run_id, tracking
+        self._held = ExitStack()
 
     def __enter__(self) -> Run:
-        self.client.update_run(self.id, status="RUNNING")
+        with ExitStack() as held:
+            self._pulse = held.enter_context(alive.held(self.id, self._tracking))
+            self.client.update_run(self.id, status="RUNNING")
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -49,10 +54,13 @@ class Run:
             if status == "FAILED":
                 self.client.log_text(self.id, text("".join(traceback.format_exception(error))), "traceback.txt")
             self.client.set_terminated(self.id, status)
+            self._pulse.told = True
         except Exception as unreachable:
             # the first error is the one to act on; this one must not take its place
             cli.say(f"MLflow could not be told that run {self.id} is {status}: {store.reason(unreachable)}")
             cause = error or unreachable
+        finally:
+            self._held.close()
         if cause and store.is_failure(cause):
             raise InputError(
                 f"the MLflow store {store.redact(store.uri(self._tracking))} failed: {store.reason(cause)}. "
@@ -127,6 +135,7 @@ class Run:
 def begin(params: Params, schema: Schema, mark: Fingerprint, note: Path) -> Run:
     """The run that `note` names, if it is in the store and in the experiment, else a new one, named in `note`."""
     client = store.connect(params.tracking)
+    alive.bury(client, params.tracking)
     experiment_id = store.experiment(client, params.tracking)
     run_id = _known(client, note, experiment_id)
     if run_id is None:
@@ -160,6 +169,7 @@ def rejoin(params: Params, note: Path = paths.RUN) -> Run:
     store) is opened anew and tagged with where it came from."""
     origin = files.read_json(note)
     client = store.connect(params.tracking)
+    alive.bury(client, params.tracking)
     experiment_id = store.experiment(client, params.tracking)
     if _known(client, note, experiment_id):
         return Run(client, origin["run_id"], params.tracking)

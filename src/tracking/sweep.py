@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from src import paths
 from src.data.schema import Schema
 from src.params import Params
-from src.tracking import lineage, store
+from src.tracking import alive, lineage, store
 from src.tracking.history import Record
 from src.tracking.replica import BATCH, metrics_of
 from src.tracking.run import Run, text
@@ -87,6 +87,7 @@ class Sweep:
 def begin(params: Params, schema: Schema, study: str) -> Iterator[Sweep]:
     """The parent run of `study`: the one it had before, or a new one; it is RUNNING inside `with`."""
     client = store.connect(params.tracking)
+    alive.bury(client, params.tracking)
     experiment_id = store.experiment(client, params.tracking)
     wanted = f"tags.study = '{study}' and tags.role = 'study'"
     found = client.search_runs([experiment_id], wanted, max_results=1)

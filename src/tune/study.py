@@ -8,15 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import optuna
-from filelock import FileLock, Timeout
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from src import cli, files, fingerprint, metrics, paths
+from src import cli, files, fingerprint, locks, metrics, paths
 from src.data.schema import Schema
-from src.errors import InputError, RunError
+from src.errors import InputError
 from src.params import Params
 from src.tracking import store
 from src.tune import space
@@ -39,14 +38,11 @@ def opened(params: Params, schema: Schema) -> Iterator[Study]:
     RunError while another process has the study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        with FileLock(paths.root() / "models" / "tune.lock", timeout=0):
-            study = _load(params, name(params, schema))
-            if not study.trials:
-                _queue_current(study, params)
-            yield study
-    except Timeout:
-        raise RunError("another process is tuning in this project: wait for it, or end it") from None
+    with locks.held(paths.root() / "models" / "tune.lock", "is tuning in this project"):
+        study = _load(params, name(params, schema))
+        if not study.trials:
+            _queue_current(study, params)
+        yield study
 
 
 def requeue(study: Study) -> list[int]:
