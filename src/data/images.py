@@ -5,6 +5,8 @@ of uint8 for each pixel, in the order channel, row, column.
 """
 
 import gzip
+import math
+import os
 import struct
 import tempfile
 import zlib
@@ -130,8 +132,11 @@ def folder(path: Path, wanted: Wanted) -> Images:
         raise InputError(f"{path} has pictures one and two folders deep: use one folder a class throughout")
     splits = [file.relative_to(path).parts[0] for file in files] if deep == {3} else []
     kept, notes = list[int](), list[str]()
+    shape = (len(files), wanted.channels, *wanted.size)
     with tempfile.TemporaryFile(dir=".") as file:  # mapped: memory holds what is in use, not all pictures
-        pixels = np.memmap(file, np.uint8, "w+", shape=(len(files), wanted.channels, *wanted.size))
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here; in mapped memory it would be the end
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        pixels = np.memmap(file, np.uint8, "w+", shape=shape)
     for place, found in enumerate(in_order(partial(_picture, wanted=wanted), files)):
         if isinstance(found, np.ndarray):
             pixels[len(kept)] = found

@@ -168,6 +168,7 @@ def excel(path: Path, settings: Prepare) -> Raw:
 def sql(path: Path, settings: Prepare) -> Raw:
     """What a query in a .sql file gives from the database at prepare.url. A password comes from the environment
     (PREPARE_PASSWORD) and is written nowhere."""
+    import pyarrow as pa
     import sqlalchemy
 
     if settings.url is None:
@@ -185,7 +186,13 @@ def sql(path: Path, settings: Prepare) -> Raw:
         with sqlalchemy.create_engine(url).connect().execution_options(stream_results=True) as connection:
             frames = pd.read_sql(query, connection, chunksize=ROWS)
             table = Spool(unified(_arrow_table(frame, path) for frame in frames), settings.missing)
-    except (sqlalchemy.exc.SQLAlchemyError, pd.errors.DatabaseError, ImportError, UnicodeDecodeError) as error:
+    except (
+        sqlalchemy.exc.SQLAlchemyError,
+        pd.errors.DatabaseError,
+        pa.ArrowException,
+        ImportError,
+        UnicodeDecodeError,
+    ) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"the query in {path} cannot be run at {settings.url}: {reason}") from None
     note = "DVC watches the query, not the database: dvc repro -f prepare reads it again"

@@ -19,7 +19,7 @@ from src import cli
 from src.errors import InputError
 
 ROWS, CELLS = 131_072, 1 << 22  # of a block, at most
-BLOCKS = 8  # of a file
+BLOCKS = 8  # of a file, at least
 SPLIT = "split"  # the column that says how a source divides its rows itself
 
 Item = TypeVar("Item")
@@ -79,12 +79,15 @@ class Spool(Table):
         self.rows, self.names = 0, list[str]()
         compacted = in_order(partial(_compact, missing=missing), _recut(parts))
         batches = cli.counted(compacted, "reading", lambda batch: int(batch.num_rows))
+        blocks = 0
         for batch in batches:
             self.files.append(tempfile.TemporaryFile(dir="."))  # noqa: SIM115  it lives as long as the table
             with pa.ipc.new_stream(self.files[-1], batch.schema) as writer:
-                for own in chain([batch], islice(batches, BLOCKS - 1)):
+                # later files are larger: few are open, and each is a small part of the whole
+                for own in chain([batch], islice(batches, max(BLOCKS, blocks // BLOCKS) - 1)):
                     writer.write_batch(own)
                     self.rows += own.num_rows
+                    blocks += 1
             self.names = [str(name) for name in batch.schema.names]
 
     def blocks(self) -> Iterator[pd.DataFrame]:
