@@ -1,60 +1,111 @@
 """Checkpoints: write, verify, find the newest good one, restore.
 
-A folder holds `epoch-0007.pt` beside `epoch-0007.pt.sha256`, in the format of sha256sum. The digest is written
-first, so a checkpoint that has its name has its digest. Loading never unpickles code (`weights_only=True`).
+A folder holds `epoch-000007.pt` beside `epoch-000007.pt.sha256`, in the format of sha256sum; a checkpoint within an
+epoch is named by its step too, `epoch-000008-step-00000120.pt`. Names sort by age. The digest is written first, so a
+checkpoint that has its name has its digest. Loading never unpickles code (`weights_only=True`).
 """
 
 import hashlib
 import io
+import os
+import pickle
 import random
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from src import files
-from src.errors import InputError
-
-KEEP = 2  # the newest, and one before it should the newest be damaged
+from src import files, locks
+from src.errors import InputError, RunError
 
 State = dict[str, Any]
+MARK = "fingerprint.json"  # in a training's folder, written each time it begins
 
 
-def path_of(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:04d}.pt"
+def path_of(folder: Path, epoch: int, step: int = 0) -> Path:
+    """The checkpoint after `epoch` (from 1), or within it after `step` of its steps."""
+    return folder / (f"epoch-{epoch:06d}-step-{step:08d}.pt" if step else f"epoch-{epoch:06d}.pt")
 
 
 def digest_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def write(folder: Path, epoch: int, state: State, best_epoch: int) -> Path:
-    """Write the state after `epoch`, then drop all but the newest KEEP and the best."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    path = path_of(folder, epoch)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    files.write_bytes(digest_of(path), f"{digest}  {path.name}\n".encode())
-    files.write_bytes(path, buffer.getvalue())
-    keep = {*sorted(folder.glob("epoch-*.pt"))[-KEEP:], path_of(folder, best_epoch)}
-    for old in set(folder.glob("epoch-*.pt")) - keep:
+def found(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("epoch-*.pt"))
+
+
+def write(folder: Path, state: State, keep: int) -> Path:
+    """Write a state, read it back, then drop all but the newest `keep` and the best.
+
+    The state says where it stands: `epoch` whole epochs, `step` steps of the next one (0: none), and `best_epoch`.
+    What was there before stays until the new checkpoint is on the disk and good. OSError when it cannot be written.
+    """
+    path = path_of(folder, state["epoch"] + 1, state["step"]) if state["step"] else path_of(folder, state["epoch"])
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            hashing = Hashing(file)
+            torch.save(state, hashing)  # type: ignore[arg-type]  # it asks for no more than write and flush
+            file.flush()
+            os.fsync(file.fileno())
+        files.write_bytes(digest_of(path), f"{hashing.digest}  {path.name}\n".encode())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    files.sync_folder(folder)
+    if files.sha256(path) != hashing.digest:
+        raise OSError(f"what was written to {path} does not read back equal")
+    good = {*found(folder)[-keep:], path_of(folder, state["best_epoch"])}
+    for old in set(found(folder)) - good:
         old.unlink()
         digest_of(old).unlink(missing_ok=True)
     return path
 
 
+class Hashing:
+    """A file that is written and hashed at once: a state may be large, and is never whole in memory a second time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash = file, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self._hash.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
 def read(path: Path) -> State:
-    """The state in a checkpoint, on the CPU; InputError when it is missing or its digest does not match."""
+    """The state in a checkpoint, on the CPU; InputError when it is missing, damaged, or no state at all."""
     try:
+        if path.is_symlink():
+            raise ValueError("it is a link, and checkpoints are files")
         content = path.read_bytes()
         expected = digest_of(path).read_text(encoding="ascii").split()[0]
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None
     if hashlib.sha256(content).hexdigest() != expected:
         raise InputError(f"checkpoint {path} is damaged: its SHA-256 is not the one written beside it")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
+        raise InputError(f"checkpoint {path} holds more than tensors and plain values, or is none: {why}") from None
+    if not isinstance(state, dict):
+        raise InputError(f"checkpoint {path} holds no state of a training but {type(state).__name__}")
+    return state
 
 
 def newest(folder: Path, say: Callable[[str], None]) -> State | None:
@@ -62,7 +113,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
 
     A damaged one is named and set aside, and the one before it is used. InputError when all are damaged.
     """
-    paths = sorted(folder.glob("epoch-*.pt"), reverse=True)
+    paths = found(folder)[::-1]
     for path in paths:
         try:
             return read(path)
@@ -70,9 +121,40 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
             aside = path.with_name(path.name + ".damaged")
             path.replace(aside)
             say(f"{error}. Set aside as {aside.name}")
-    if paths:
+    if paths or any(folder.glob("epoch-*.pt.damaged")):
         raise InputError(f"every checkpoint in {folder} is damaged. To train from the start: rm -r {folder}")
     return None
+
+
+def prune(current: Path, days: float | None, gigabytes: float | None, say: Callable[[str], None]) -> None:
+    """Remove the folders beside `current` whose training was begun last more than `days` ago, then the longest unused
+    until all take no more than `gigabytes`. One that a process trains in stays."""
+    others = {
+        folder: (folder / MARK).stat().st_mtime for folder in current.parent.iterdir() if (folder / MARK).exists()
+    }
+    sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in others}
+    left = sum(sizes.values())
+    for folder in sorted(others, key=lambda other: others[other]):
+        age = (time.time() - others[folder]) / 86_400
+        old, large = days is not None and age > days, gigabytes is not None and left > gigabytes * 1e9
+        if folder == current or not (old or large):
+            continue
+        try:
+            with locks.held(folder / "lock", "is training there"):
+                say(f"checkpoints of {age:.0f} days ago removed ({sizes[folder] / 1e6:.0f} MB): {folder}")
+                shutil.rmtree(folder)
+        except RunError:
+            continue
+        left -= sizes[folder]
+
+
+def on_host(value: Any) -> Any:
+    """A copy of a state whose tensors lie in host memory: training may go on while the copy is written."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_host(item) for key, item in value.items()}
+    return [on_host(item) for item in value] if isinstance(value, list) else value
 
 
 def random_states() -> State:

@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
@@ -37,6 +38,40 @@ def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted. The same command goes on from the last checkpoint.", INTERRUPTED)
     sys.exit(0)
+
+
+class Stopping:
+    """Inside, the first SIGTERM or Ctrl-C waits for `now`, or for the end; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.wanted: int | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], None]] = {}
+
+    def __enter__(self) -> "Stopping":
+        # Python delivers signals to the main thread alone; where nobody handles one, it is not ours to hold back
+        for number in (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if self.wanted and kind is None:
+            self.now()
+
+    def now(self) -> None:
+        """What the signal that came would have done without this: it raises."""
+        assert self.wanted
+        wanted, self.wanted = self.wanted, None
+        self._handlers[wanted](wanted, None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            self.now()
+        self.wanted = number
 
 
 def say(message: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from src import files
+from src.checkpoints import MARK
 from src.data.schema import Schema
 from src.params import Params
 
@@ -36,7 +37,7 @@ class Fingerprint:
         changes = [(key, other.params.get(key), self.params.get(key)) for key in keys]
         found = [f"{key}: {before} → {now}" for key, before, now in changes if before != now]
         if self.data != other.data:
-            found.append("the prepared data")
+            found.append(f"the prepared data ({other.data[:8]} → {self.data[:8]})")
         names = sorted(self.code.keys() | other.code.keys())
         return found + [f"code of {name}" for name in names if self.code.get(name) != other.code.get(name)]
 
@@ -44,18 +45,19 @@ class Fingerprint:
 def of(params: Params, schema: Schema) -> Fingerprint:
     """The fingerprint of training with `params` on the prepared data that `schema` describes."""
     shaping = {"seed", "task", *(key for key in params.flat() if key.startswith(("model.", "train.")))}
+    shaping -= {key for key in shaping if key.startswith("train.checkpoint")}  # where it is kept, not what it is
     code = {name: files.sha256(PROJECT / name) for name in closure(["src/training.py"])}
     values = {key: value for key, value in params.flat().items() if key in shaping}
     return Fingerprint(values, schema.digest, code)
 
 
 def write(folder: Path, mark: Fingerprint) -> None:
-    files.write_json(folder / "fingerprint.json", asdict(mark))
+    files.write_json(folder / MARK, asdict(mark))
 
 
 def latest(folder: Path, mark: Fingerprint) -> list[str]:
     """What differs from the training last begun under `folder`; empty when there was none but this one."""
-    others = [path for path in folder.glob("*/fingerprint.json") if path.parent.name != mark.digest]
+    others = [path for path in folder.glob(f"*/{MARK}") if path.parent.name != mark.digest]
     if not others:
         return []
     newest = max(others, key=lambda path: path.stat().st_mtime)

@@ -19,7 +19,7 @@ def held(path: Path, doing: str, wait: float = 0) -> Iterator[None]:
         with FileLock(path, timeout=wait):
             holder.write_text(str(os.getpid()), encoding="ascii")
             yield
-            holder.unlink()
+            holder.unlink(missing_ok=True)  # with its folder, perhaps
     except Timeout:
         process = holder.read_text(encoding="ascii") if holder.exists() else "unknown"
         raise RunError(f"process {process} {doing}: wait for it, or end it") from None

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from src.errors import RunError
 CHECK_EVERY = 32  # steps between looks at the loss: a look makes a GPU wait, so not at every step
 
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
+Between = Callable[[list[Tensor]], None]  # called after each step with the losses of the epoch so far
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,42 @@ class Trainer:
     clip_norm: float | None = None
 
 
-def fit(trainer: Trainer, train: Batches, val: Batches, first: int, last: int) -> Iterator[Epoch]:
-    """Train epochs `first` to `last` (from 1, both included), yielding after each; the caller may stop at any."""
+def go_on(losses: list[Tensor]) -> None:
+    """What there is to do between two steps, unless a caller has more: nothing."""
+
+
+def fit(
+    trainer: Trainer,
+    train: Batches,
+    val: Batches,
+    first: int,
+    last: int,
+    done: Sequence[Tensor] = (),
+    between: Between = go_on,
+) -> Iterator[Epoch]:
+    """Train epochs `first` to `last` (from 1, both included), yielding after each; the caller may stop at any.
+
+    done: the losses of the steps of epoch `first` that were made before, which are not made again.
+    """
     for number in range(first, last + 1):
-        start = time.perf_counter()
-        train_loss = train_epoch(trainer, train, number)
-        seconds = time.perf_counter() - start
+        start, skipped = time.perf_counter(), train.samples(len(done))
+        train_loss = train_epoch(trainer, train, number, done, between)
+        seconds, done = time.perf_counter() - start, ()
         outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
         val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
         if not math.isfinite(val_loss):
             raise RunError(f"the validation loss is {val_loss} after epoch {number}. Try a smaller train.lr")
         lr = trainer.lr(number * len(train) - 1)
-        yield Epoch(number, lr, {"loss": train_loss}, val_metrics, len(train.targets) / seconds)
+        yield Epoch(number, lr, {"loss": train_loss}, val_metrics, (len(train.targets) - skipped) / seconds)
 
 
-def train_epoch(trainer: Trainer, split: Batches, number: int) -> float:
-    """One pass over the training split; returns the mean loss over its samples."""
-    model, optimizer = trainer.model.train(), trainer.optimizer
+def train_epoch(
+    trainer: Trainer, split: Batches, number: int, done: Sequence[Tensor] = (), between: Between = go_on
+) -> float:
+    """One pass over the training split, `done` steps of it made before; returns the mean loss over its samples."""
+    model, optimizer, losses = trainer.model.train(), trainer.optimizer, list(done)
     first_step = (number - 1) * len(split)
-    losses, sizes = [], []
-    for step, (inputs, targets) in enumerate(split.epoch(number), start=first_step):
+    for step, (inputs, targets) in enumerate(split.epoch(number, len(done)), start=first_step + len(done)):
         set_lr(optimizer, trainer.lr(step))
         optimizer.zero_grad(set_to_none=True)
         with trainer.autocast:
@@ -77,11 +94,11 @@ def train_epoch(trainer: Trainer, split: Batches, number: int) -> float:
             nn.utils.clip_grad_norm_(model.parameters(), trainer.clip_norm)
         optimizer.step()  # update
         losses.append(loss.detach())
-        sizes.append(len(targets))
         if len(losses) % CHECK_EVERY == 0:
             check_finite(losses[-CHECK_EVERY:], step + 1 - CHECK_EVERY, number, trainer.lr)
+        between(losses)
     check_finite(losses, first_step, number, trainer.lr)
-    return weighted_mean(losses, sizes)
+    return weighted_mean(losses, split.sizes)
 
 
 @torch.no_grad()
@@ -93,15 +110,14 @@ def evaluate(
     Returns outputs [N, ...] float32, targets [N], and the mean loss over samples (not over batches).
     """
     model.eval()
-    outputs, targets, losses, sizes = [], [], [], []
+    outputs, targets, losses = [], [], []
     for inputs, wanted in split:
         with autocast:
             given = model(inputs)
             losses.append(loss_function(given, wanted))
         outputs.append(given.float())
         targets.append(wanted)
-        sizes.append(len(wanted))
-    return torch.cat(outputs), torch.cat(targets), weighted_mean(losses, sizes)
+    return torch.cat(outputs), torch.cat(targets), weighted_mean(losses, split.sizes)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -153,6 +153,16 @@ class Train(Section):
         "loss", description="validation metric that decides the best epoch, early stopping and tuning"
     )
     patience: int | None = Field(None, ge=1, description="epochs without a better monitor before stopping")
+    checkpoint_seconds: float | None = Field(
+        300.0, gt=0, description="a checkpoint within an epoch, too, when the last is so old; null for none"
+    )
+    checkpoints_kept: int = Field(2, ge=1, le=10_000, description="the newest so many stay, and the best")
+    checkpoints_days: float | None = Field(
+        30.0, gt=0, description="checkpoints of other trainings go when unused for so long; null: never"
+    )
+    checkpoints_gb: float | None = Field(
+        20.0, gt=0, description="and the longest unused, while all of them take more; null: no limit"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast on CUDA GPUs that have it, else fp32"

@@ -5,9 +5,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from src import checkpoints, cli, device, fingerprint, locks, losses, metrics, models, optimizers, paths
+import torch
+from torch import Tensor
+
+from src import checkpoints, cli, device, fingerprint, locks, losses, metrics, models, optimizers, paths, saving
 from src.checkpoints import State
 from src.data import prepared
 from src.data import schema as schemas
@@ -16,8 +19,10 @@ from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
-from src.loop import Epoch, Trainer, fit
+from src.loop import Epoch, Trainer, check_finite, fit, go_on
 from src.params import Params
+from src.saving import Saver
+from src.sections import Train
 from src.tracking.history import History
 
 
@@ -37,17 +42,19 @@ def load_data() -> Data:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is, and which epoch was best by train.monitor (0: none yet)."""
+    """How far a training is: whole epochs, and steps of the next one; and which epoch was best by train.monitor (0:
+    none yet)."""
 
     epoch: int = 0
+    step: int = 0
     best_epoch: int = 0
     best: float | None = None
 
     def after(self, epoch: Epoch, monitor: str) -> "Progress":
         value = epoch.val[monitor]
         if metrics.better(monitor, value, self.best):
-            return Progress(epoch.number, epoch.number, value)
-        return replace(self, epoch=epoch.number)
+            return Progress(epoch.number, 0, epoch.number, value)
+        return replace(self, epoch=epoch.number, step=0)
 
     def is_stopped(self, patience: int | None) -> bool:
         """Early stopping: `patience` epochs have passed since the best."""
@@ -57,34 +64,57 @@ class Progress:
 def train(params: Params, data: Data, folder: Path | None = None) -> Iterator[Epoch]:
     """Train; yield each epoch once its checkpoint is on disk. The caller reads as a loop and stops with `break`.
 
-    folder: where checkpoints and history lie. Training goes on after the newest checkpoint in it, and yields
+    folder: where checkpoints and history lie. Training goes on from the newest checkpoint in it, and yields
     nothing when that was the last. None: nothing is written, as for a tuner's trials.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
     trainer, train_batches, val_batches = assemble(params, data)
-    progress = Progress()
-    state = checkpoints.newest(folder, cli.say) if folder else None
+    if folder is None:
+        return (epoch for epoch, _ in run(params, data, trainer, train_batches, val_batches))
+    state = checkpoints.newest(folder, cli.say)
+    history = History(folder)
     if state:
-        progress = restore(state, trainer)
-        cli.say(f"same params, data and code: going on after epoch {progress.epoch} of {params.train.epochs}")
+        saving.check_best(folder, state)
+        restore(state, trainer)
+        within = f" and {state['step']} of {len(train_batches)} steps" if state["step"] else ""
+        cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
+    history.restore(saving.records(state) if state else [], cli.say)
+    saver = Saver(folder, params.train.checkpoints_kept, params.train.checkpoint_seconds, state)
+    return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver)
 
-    def epochs(progress: Progress) -> Iterator[Epoch]:
-        history = History(folder) if folder else None
-        if history:
-            history.cut(progress.epoch)
+
+def run(
+    params: Params,
+    data: Data,
+    trainer: Trainer,
+    train_batches: Batches,
+    val_batches: Batches,
+    state: State | None = None,
+    saver: Saver | None = None,
+) -> Iterator[tuple[Epoch, State]]:
+    """The epochs that are left after `state`, each with the state after it; `saver` saves between two steps."""
+    progress, done = Progress(), ()
+    if state:
+        progress = Progress(*(state[name] for name in asdict(Progress())))
+        done = state["losses"].to(train_batches.targets.device).unbind() if progress.step else ()
+        # only now: what else runs in this process until the first step must not move them
+        checkpoints.restore_random_states(state["random"])
+    if progress.is_stopped(params.train.patience):
+        return
+
+    def within(losses: list[Tensor]) -> State:
+        first = progress.epoch * len(train_batches)
+        check_finite(losses, first, progress.epoch + 1, trainer.lr)
+        here = replace(progress, step=len(losses))
+        return capture(trainer, here, params, data.schema, losses=torch.stack(losses))
+
+    between = saver.between(within) if saver else go_on
+    first, last = progress.epoch + 1, params.train.epochs
+    for epoch in fit(trainer, train_batches, val_batches, first, last, done, between):
+        progress = progress.after(epoch, params.train.monitor)
+        yield epoch, capture(trainer, progress, params, data.schema, metrics=epoch.record())
         if progress.is_stopped(params.train.patience):
             return
-        for epoch in fit(trainer, train_batches, val_batches, progress.epoch + 1, params.train.epochs):
-            progress = progress.after(epoch, params.train.monitor)
-            if history and folder:
-                history.append(epoch.record())
-                state = capture(trainer, progress, epoch, params, data.schema)
-                checkpoints.write(folder, epoch.number, state, progress.best_epoch)
-            yield epoch
-            if progress.is_stopped(params.train.patience):
-                return
-
-    return epochs(progress)
 
 
 def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
@@ -125,37 +155,43 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     return trainer, train, val
 
 
-def capture(trainer: Trainer, progress: Progress, epoch: Epoch, params: Params, schema: Schema) -> State:
-    """All that a training is after an epoch: tensors and plain values only."""
+def capture(trainer: Trainer, progress: Progress, params: Params, schema: Schema, **so_far: Any) -> State:
+    """All that a training is after an epoch (`metrics`) or within one (`losses` of its steps): tensors and plain
+    values only. Early stopping counts from `best_epoch`; the schedule and the order of the samples are functions of
+    epoch and step, and need nothing else."""
     return {
         **asdict(progress),
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
-        # the schedule is a function of the step, which the epoch gives: this is for readers
-        "schedule": {"name": params.train.schedule, "lr": epoch.lr},
         "random": checkpoints.random_states(),
-        "metrics": epoch.record(),
-        "params": params.model_dump(by_alias=True),
+        # the rest does not shape a training, and an address in it may have a password
+        "params": params.model_dump(include={"seed", "task", "model", "train"}),
         "data": schema.digest,
+        **so_far,
     }
 
 
-def restore(state: State, trainer: Trainer) -> Progress:
-    """Put a captured state back into a trainer built from the same params and data."""
-    trainer.model.load_state_dict(state["model"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    checkpoints.restore_random_states(state["random"])
-    return Progress(state["epoch"], state["best_epoch"], state["best"])
+def restore(state: State, trainer: Trainer) -> None:
+    """Put model and optimizer of a captured state back into a trainer built from the same params and data. InputError
+    when it is the state of something else."""
+    try:
+        trainer.model.load_state_dict(state["model"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(f"the newest checkpoint is of another training ({why}). Remove it and go on") from None
 
 
 @contextmanager
-def workplace(mark: Fingerprint) -> Iterator[Path]:
+def workplace(mark: Fingerprint, settings: Train) -> Iterator[Path]:
     """The checkpoint folder of a fingerprint, held against other processes; says what differs from the training
-    before when this one cannot resume it. RunError when another process holds the folder."""
+    before when this one cannot resume it, and removes what is beyond train.checkpoints_days and _gb. RunError when
+    another process holds the folder."""
     folder = paths.checkpoints() / mark.digest
     with locks.held(folder / "lock", "is training with these very settings"):
         earlier = fingerprint.latest(paths.checkpoints(), mark)
         fingerprint.write(folder, mark)
+        checkpoints.prune(folder, settings.checkpoints_days, settings.checkpoints_gb, cli.say)
         if earlier and not any(folder.glob("epoch-*.pt")):
             cli.say("training from the start; changed since the last training: " + "; ".join(earlier))
         yield folder

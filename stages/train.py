@@ -13,7 +13,7 @@ def main() -> None:
     data = training.load_data()
     settings = params.settled(settings, data.schema.task)
     mark = fingerprint.of(settings, data.schema)
-    with training.workplace(mark) as folder:
+    with training.workplace(mark, settings.train) as folder:
         epochs = training.train(settings, data, folder)
         note = folder / "run.json"
         with run.begin(settings, data.schema, mark, note) as tracked, tracked.following(folder):

@@ -1,27 +1,29 @@
 import os
-import pickle
 import random
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from src import checkpoints
+from src import checkpoints, locks
 from src.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
 
-def state_of(epoch):
-    return {"epoch": epoch, "weights": torch.full((1000,), float(epoch))}
+def state_of(epoch, step=0):
+    state = {"epoch": epoch, "step": step, "best_epoch": min(epoch, 2)}
+    return {**state, "weights": torch.full((1000,), float(epoch))}
 
 
 @pytest.fixture
 def folder(tmp_path):
     for epoch in range(1, 6):
-        checkpoints.write(tmp_path, epoch, state_of(epoch), best_epoch=min(epoch, 2))
+        checkpoints.write(tmp_path, state_of(epoch), keep=2)
     return tmp_path
 
 
@@ -30,7 +32,7 @@ def names(folder):
 
 
 def test_the_newest_two_and_the_best_are_kept_each_with_its_digest(folder):
-    assert names(folder) == ["epoch-0002.pt", "epoch-0004.pt", "epoch-0005.pt"]
+    assert names(folder) == ["epoch-000002.pt", "epoch-000004.pt", "epoch-000005.pt"]
     assert sorted(path.name for path in folder.glob("*.sha256")) == [f"{name}.sha256" for name in names(folder)]
     assert not list(folder.glob(".*"))
 
@@ -49,8 +51,8 @@ def test_a_state_comes_back_equal(folder):
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "no digest", "torn digest"])
 def test_a_damaged_one_is_named_and_set_aside_and_the_one_before_is_used(folder, damage):
-    path = folder / "epoch-0005.pt"
-    digest = folder / "epoch-0005.pt.sha256"
+    path = folder / "epoch-000005.pt"
+    digest = folder / "epoch-000005.pt.sha256"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     if damage == "flip":
@@ -66,8 +68,8 @@ def test_a_damaged_one_is_named_and_set_aside_and_the_one_before_is_used(folder,
     said = []
     assert checkpoints.newest(folder, said.append)["epoch"] == 4
     assert len(said) == 1
-    assert "epoch-0005.pt" in said[0]
-    assert (folder / "epoch-0005.pt.damaged").exists()
+    assert "epoch-000005.pt" in said[0]
+    assert (folder / "epoch-000005.pt.damaged").exists()
 
 
 def test_when_all_are_damaged_it_says_so_and_overwrites_nothing(folder):
@@ -87,14 +89,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
         def __reduce__(self):
             return os.system, (f"touch {tmp_path}/run",)
 
-    torch.save({"epoch": Hostile()}, tmp_path / "epoch-0001.pt")
-    content = (tmp_path / "epoch-0001.pt").read_bytes()
+    torch.save({"epoch": Hostile()}, tmp_path / "epoch-000001.pt")
+    content = (tmp_path / "epoch-000001.pt").read_bytes()
     import hashlib
 
     digest = hashlib.sha256(content).hexdigest()
-    (tmp_path / "epoch-0001.pt.sha256").write_text(f"{digest}  epoch-0001.pt\n")
-    with pytest.raises(pickle.UnpicklingError):
-        checkpoints.read(tmp_path / "epoch-0001.pt")
+    (tmp_path / "epoch-000001.pt.sha256").write_text(f"{digest}  epoch-000001.pt\n")
+    with pytest.raises(InputError, match="holds more than tensors and plain values"):
+        checkpoints.read(tmp_path / "epoch-000001.pt")
     assert not (tmp_path / "run").exists()
 
 
@@ -110,3 +112,60 @@ def test_every_random_generator_goes_on_where_it_was():
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
     checkpoints.restore_random_states(states)
     assert [draw() for _ in range(3)] == expected
+
+
+def test_a_checkpoint_within_an_epoch_sorts_between_those_of_the_epochs(tmp_path):
+    for epoch, step in ((9_998, 0), (9_998, 7), (9_998, 12), (9_999, 0), (9_999, 3), (10_000, 0)):
+        checkpoints.write(tmp_path, state_of(epoch, step), keep=9)
+    states = [checkpoints.read(path) for path in checkpoints.found(tmp_path)]
+    order = [(state["epoch"], state["step"]) for state in states]
+    assert order == sorted(order)
+    assert len(order) == 6
+
+
+def test_a_link_in_place_of_a_checkpoint_is_refused(folder):
+    path = folder / "epoch-000005.pt"
+    path.rename(folder / "elsewhere")
+    path.symlink_to(folder / "elsewhere")
+    with pytest.raises(InputError, match="it is a link, and checkpoints are files"):
+        checkpoints.read(path)
+
+
+def test_what_was_not_written_as_it_should_be_deletes_nothing(folder, monkeypatch):
+    monkeypatch.setattr(checkpoints.files, "sha256", lambda path: "another")
+    with pytest.raises(OSError, match="does not read back equal"):
+        checkpoints.write(folder, state_of(6), keep=1)
+    monkeypatch.undo()
+    assert checkpoints.newest(folder, print)["epoch"] == 6
+    assert names(folder) == [f"epoch-00000{epoch}.pt" for epoch in (2, 4, 5, 6)]
+
+
+def test_checkpoints_of_other_trainings_go_by_age_and_by_size(tmp_path):
+    now = time.time()
+    for age, name in ((40, "old"), (3, "third"), (2, "second"), (1, "first"), (50, "current")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "epoch-000001.pt").write_bytes(bytes(1_000_000))
+        mark = tmp_path / name / checkpoints.MARK
+        mark.touch()
+        os.utime(mark, (now - age * 86_400, now - age * 86_400))
+    said = []
+
+    def left():
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    checkpoints.prune(tmp_path / "current", None, None, said.append)
+    assert said == []
+    checkpoints.prune(tmp_path / "current", 30, 1, said.append)
+    assert left() == ["current", "first", "second", "third"]
+    assert "checkpoints of 40 days ago removed (1 MB)" in said[0]
+    with locks.held(tmp_path / "third" / "lock", "is training"):
+        hold = "import sys, time; from src import locks\nwith locks.held(__import__('pathlib').Path(sys.argv[1]), 'x'):"
+        hold += "\n    print('held', flush=True); time.sleep(60)"
+        other = subprocess.Popen(
+            [sys.executable, "-c", hold, tmp_path / "second" / "lock"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout.readline() == "held\n"
+    checkpoints.prune(tmp_path / "current", 30, 0.0021, said.append)
+    other.kill()
+    other.communicate()
+    assert left() == ["current", "second"]

@@ -14,7 +14,7 @@ def test_params_data_and_code_each_change_it(prepared_data):
     other_code = fingerprint.Fingerprint(mark.params, mark.data, {**mark.code, "src/loop.py": "x"})
     assert len({mark.digest, other_params.digest, other_data.digest, other_code.digest}) == 4
     assert other_params.differences(mark) == ["model.dropout: 0.4 → 0.1"]
-    assert other_data.differences(mark) == ["the prepared data"]
+    assert other_data.differences(mark) == [f"the prepared data ({mark.data[:8]} → x)"]
     assert other_code.differences(mark) == ["code of src/loop.py"]
 
 

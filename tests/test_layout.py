@@ -33,7 +33,7 @@ LAYERS = [
         "tracking/lineage",
         "tracking/store",
     ],
-    ["tracking/alive"],
+    ["tracking/alive", "saving"],
     ["training", "serving", "tracking/*"],
     ["evaluation"],
     ["export", "tune/*"],

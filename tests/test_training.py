@@ -1,4 +1,5 @@
 import hashlib
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,7 @@ def flat(value):
     if isinstance(value, torch.Tensor):
         return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
     if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items() if key not in TIMINGS}
+        return {key: flat(item) for key, item in value.items() if key not in (*TIMINGS, "history")}
     return [flat(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -98,6 +99,96 @@ def test_interrupt_and_resume_equals_the_uninterrupted_training(
     assert list(training.train(params, data, parts)) == []  # complete: nothing more to do
 
 
+@pytest.mark.parametrize(
+    ("source", "changes"),
+    [
+        ("digits", {"train.optimizer": "adamw", "train.clip_norm": 1.0}),
+        ("digits", {"model.name": "cnn", "model.channels": [4], "train.sampler": "balanced", **AUGMENTED}),
+        ("wine", {"train.optimizer": "sgd", "train.schedule": "one_cycle", "train.patience": 1}),
+    ],
+)
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGKILL"])
+def test_a_training_that_ends_within_an_epoch_goes_on_from_that_step(
+    prepared_data, workspace, monkeypatch, capsys, source, changes, ending
+):
+    """SIGINT: the checkpoint is of that moment. SIGKILL, here an exception that saves nothing: of some steps before."""
+    every = 1e-9 if ending == "SIGKILL" else None
+    values = {"train.epochs": 3, "train.batch_size": 32, "model.dropout": 0.3, "train.checkpoint_seconds": every}
+    params, data = prepared_data(source, **{**values, **changes})
+    whole, parts = workspace / "whole", workspace / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    uninterrupted = untimed(training.train(params, data, whole))
+
+    steps_an_epoch = -(-len(data.train.targets) // 32)
+    stop_at, trained, place = steps_an_epoch + 2, [], training.device.place
+
+    def interrupt(*_):
+        trained.append(torch.is_grad_enabled())
+        if trained[-1] and sum(trained) == stop_at:
+            if ending == "SIGKILL":
+                raise ZeroDivisionError
+            signal.raise_signal(signal.SIGINT)
+
+    def placed(model, where):
+        model.register_forward_hook(interrupt)
+        return place(model, where)
+
+    told = []
+    with monkeypatch.context() as patched:
+        patched.setattr(training.device, "place", placed)
+        with pytest.raises((KeyboardInterrupt, ZeroDivisionError)):
+            told.extend(training.train(params, data, parts))
+    last = checkpoints.newest(parts, print)
+    assert (last["epoch"], last["step"]) == (1, 2 if ending == "SIGINT" else 1)
+    rest = untimed(training.train(params, data, parts))
+    assert f"going on after epoch 1 and {last['step']} of {steps_an_epoch} steps of 3" in capsys.readouterr().err
+    assert rest == uninterrupted[1:]
+    assert last_state(parts) == last_state(whole)
+    assert flat(History(parts).read()[0]) == flat(History(whole).read()[0])
+
+
+def test_a_history_that_was_damaged_is_written_anew_from_the_checkpoint(prepared_data, workspace, capsys):
+    params, data = prepared_data("wine", **{"train.epochs": 4, "train.warmup_epochs": 1.0})
+    list(training.train(params, data, workspace))
+    path = History(workspace).path
+    good = path.read_bytes()
+    for bad, said in ((b"x" + good[1:], True), (good[:-30], False), (b"", False), (good + b'{"epo', False)):
+        path.write_bytes(bad)
+        training.train(params, data, workspace)
+        assert path.read_bytes() == good
+        assert ("history.jsonl was damaged: written anew" in capsys.readouterr().err) == said
+    path.unlink()
+    training.train(params, data, workspace)
+    assert path.read_bytes() == good
+
+
+def test_a_best_checkpoint_that_is_damaged_is_told_before_anything_is_trained(prepared_data, workspace):
+    params, data = prepared_data("diabetes", "regression", **{"train.patience": 2, "train.lr": 0.02})
+    list(training.train(params, data, workspace))
+    best = checkpoints.path_of(workspace, checkpoints.newest(workspace, print)["best_epoch"])
+    content = bytearray(best.read_bytes())
+    content[1000] ^= 1
+    best.write_bytes(content)
+    assert best != checkpoints.found(workspace)[-1]
+    with pytest.raises(InputError, match=r"is damaged: .* It is the best so far. To train from the start: rm -r"):
+        training.train(params, data, workspace)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_is_good(prepared_data, workspace):
+    params, data = prepared_data("wine", **{"train.epochs": 5, "train.warmup_epochs": 1.0})
+    told = []
+    with pytest.raises(RunError, match=r"the checkpoint could not be written: .* The one before it is kept"):  # noqa: PT012
+        for epoch in training.train(params, data, workspace):
+            told.append(epoch.number)
+            if epoch.number == 2:
+                # a folder in the way of the next one
+                checkpoints.path_of(workspace, 4).mkdir()
+                (checkpoints.path_of(workspace, 4) / "x").touch()
+    assert told == [1, 2, 3]
+    assert checkpoints.read(checkpoints.path_of(workspace, 3))["epoch"] == 3
+
+
 def test_early_stopping_stops_after_its_patience_and_stays_stopped(prepared_data, workspace):
     params, data = prepared_data("diabetes", "regression", **{"train.patience": 2, "train.lr": 0.02})
     epochs = list(training.train(params, data, workspace))
@@ -129,9 +220,9 @@ def test_a_checkpoint_says_what_it_is(prepared_data, workspace):
     epochs = list(training.train(params, data, workspace))
     state = checkpoints.newest(workspace, print)
     assert set(state) == {
-        *("epoch", "model", "optimizer", "schedule", "random", "metrics", "params", "data", "best", "best_epoch")
+        *("epoch", "step", "model", "optimizer", "random", "metrics", "params", "data", "best", "best_epoch", "history")
     }
-    assert state["params"] == params.model_dump(by_alias=True)
+    assert state["params"] == params.model_dump(include={"seed", "task", "model", "train"})
     assert state["data"] == data.schema.digest
     assert state["metrics"]["train/loss"] == epochs[-1].train["loss"]
 
@@ -170,13 +261,13 @@ def test_a_monitor_that_was_never_a_number_has_no_best(workspace):
 
 def test_a_changed_training_gets_a_folder_of_its_own_and_says_what_changed(prepared_data, workspace, capsys):
     params, data = prepared_data("wine", **{"train.epochs": 3, "train.warmup_epochs": 1.0})
-    with training.workplace(fingerprint.of(params, data.schema)) as folder:
+    with training.workplace(fingerprint.of(params, data.schema), params.train) as folder:
         list(training.train(params, data, folder))
     other = changed(params, {"train.lr": 0.5})
-    with training.workplace(fingerprint.of(other, data.schema)) as another:
+    with training.workplace(fingerprint.of(other, data.schema), other.train) as another:
         assert another != folder
     assert "changed since the last training: train.lr: 0.002 → 0.5" in capsys.readouterr().err
-    with training.workplace(fingerprint.of(params, data.schema)) as same:
+    with training.workplace(fingerprint.of(params, data.schema), params.train) as same:
         assert same == folder
         list(training.train(params, data, same))
     said = capsys.readouterr().err

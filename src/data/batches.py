@@ -51,6 +51,15 @@ class Batches:
         """Batches in an epoch."""
         return len(self.bounds)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Samples in each batch."""
+        return [stop - start for start, stop in self.bounds]
+
+    def samples(self, batches: int) -> int:
+        """Samples in the first so many batches."""
+        return self.bounds[batches - 1][1] if batches else 0
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every sample once, in the order of the rows: for evaluation."""
         if self.streamed:
@@ -60,17 +69,18 @@ class Batches:
         for (start, stop), inputs in zip(self.bounds, gathered, strict=True):
             yield self._ready(inputs), self.targets[start:stop]
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """An epoch's samples, in an order that is a function of (seed, epoch) and of nothing else."""
+    def epoch(self, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch's batches, from the one after `skip` on; their order is a function of (seed, epoch) and of nothing
+        else."""
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
-        places = order.to(self.targets.device)
+        places, bounds = order.to(self.targets.device), self.bounds[skip:]
         if self.streamed:
-            gathered = stream(self.inputs, order, self.bounds, self.targets.device)
+            gathered = stream(self.inputs, order, bounds, self.targets.device)
         else:
-            gathered = (self.inputs[places[start:stop]] for start, stop in self.bounds)
-        for (start, stop), inputs in zip(self.bounds, gathered, strict=True):
+            gathered = (self.inputs[places[start:stop]] for start, stop in bounds)
+        for (start, stop), inputs in zip(bounds, gathered, strict=True):
             own = None if draws is None else draws[start:stop]
             yield self._ready(inputs, own), self.targets[places[start:stop]]
 
@@ -90,7 +100,7 @@ def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) 
 
     inputs: [N, ...] on the CPU, memory-mapped perhaps; order: [M] on the CPU.
     """
-    batch = max(stop - start for start, stop in bounds)
+    batch = max((stop - start for start, stop in bounds), default=0)
     size = inputs[0].numel() * inputs.element_size() * batch
     count = max(CHUNK // max(size, 1), 1)
     groups = [bounds[first : first + count] for first in range(0, len(bounds), count)]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class History:
 
     def append(self, record: Record) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**record, "time": time.time()}) + "\n")
+            file.write(line(record))
             file.flush()
             os.fsync(file.fileno())
 
@@ -37,10 +38,15 @@ class History:
             whole, newline, _ = file.read().rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()], offset + len(whole) + len(newline)
 
-    def cut(self, epoch: int) -> None:
-        """Forget epochs after `epoch`: their checkpoint was never written, so they will be trained again."""
-        kept = [record for record in self.read()[0] if record["epoch"] <= epoch]
-        files.write_bytes(self.path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+    def restore(self, records: list[Record], say: Callable[[str], None]) -> None:
+        """Make the file hold just these, which a checkpoint has kept; says so when it held anything else than a part
+        of them, or more epochs."""
+        wanted = "".join(map(line, records)).encode()
+        had = self.path.read_bytes() if self.path.exists() else b""
+        if had != wanted:
+            if not wanted.startswith(had) and not had.startswith(wanted):
+                say(f"{self.path} was damaged: written anew from the checkpoint")
+            files.write_bytes(self.path, wanted)
 
     def write_csv(self, path: Path) -> None:
         """The same record as a table, timings aside: equal trainings give equal bytes."""
@@ -50,3 +56,8 @@ class History:
         writer.writeheader()
         writer.writerows(rows)
         files.write_bytes(path, text.getvalue().encode())
+
+
+def line(record: Record) -> str:
+    """A record as a line of the file; one without a time gets the present one."""
+    return json.dumps({**record, "time": record.get("time", time.time())}) + "\n"

@@ -102,7 +102,7 @@ def test_what_the_train_stage_leaves_in_the_run(logged, workspace):
     client = opened.client
     assert {item.path for item in client.list_artifacts(opened.id)} == {"train", "checkpoints"}
     epochs = sorted({report["best_epoch"], report["epochs"]})
-    names = [f"checkpoints/epoch-{epoch:04d}.pt{suffix}" for epoch in epochs for suffix in ("", ".sha256")]
+    names = [f"checkpoints/epoch-{epoch:06d}.pt{suffix}" for epoch in epochs for suffix in ("", ".sha256")]
     assert [item.path for item in client.list_artifacts(opened.id, "checkpoints")] == names
     kept = client.download_artifacts(opened.id, "checkpoints", str(workspace))
     for name in os.listdir(kept):

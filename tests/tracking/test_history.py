@@ -30,15 +30,17 @@ def test_reading_goes_on_from_an_offset_and_leaves_a_torn_line(tmp_path):
     assert history.read(end) == ([], end)
 
 
-def test_cut_forgets_what_has_no_checkpoint(tmp_path):
-    history = History(tmp_path)
+def test_restore_leaves_what_a_checkpoint_has_kept(tmp_path):
+    history, said = History(tmp_path), []
     for epoch in (1, 2, 3):
         history.append(record(epoch))
+    kept = history.read()[0][:2]
     with history.path.open("a") as file:
         file.write('{"epoch": 4')
-    history.cut(2)
+    history.restore(kept, said.append)
     history.append(record(3))
     assert epochs(history) == [1, 2, 3]
+    assert said == []
 
 
 def test_the_table_has_no_timings(tmp_path):

@@ -174,7 +174,7 @@ def test_each_epoch_reaches_mlflow_once_and_in_order(tracked, workspace):
     for epoch in (4, 5):
         history.append(record(epoch))
     replica.close()
-    history.cut(4)  # a crash before the checkpoint of epoch 5: it is trained again
+    history.restore(history.read()[0][:4], print)  # a crash before the checkpoint of epoch 5: it is trained again
     replica = Replica(opened.client, opened.id, history)
     for epoch in (5, 6):
         history.append(record(epoch))
