@@ -6,7 +6,7 @@ ARGS ?=
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
 
-.PHONY: help setup repro test test-browser tune ui lint format lock clean-checkpoints clean
+.PHONY: help setup repro test test-browser faults tune doctor ui lint format lock clean-checkpoints clean
 .PHONY: python-ok anew
 
 help: ## Show this list
@@ -16,16 +16,23 @@ setup: ## Make .venv from requirements.lock, if it is missing or stale (PYTHON=p
 	@$(MADE_FROM) | cmp -s - .venv/.from-lock 2>/dev/null || $(MAKE) --no-print-directory anew
 
 repro: setup ## Run what must run of the pipeline: prepare, train, validate, evaluate (ARGS="..." for dvc repro)
-	@exec .venv/bin/dvc repro $(ARGS)
+	@.venv/bin/dvc repro $(ARGS)
+	@.venv/bin/python -m src.reuse
 
-test: setup ## Run the tests, all but those that need a browser (ARGS="..." for pytest)
-	@exec .venv/bin/python -m pytest tests -m "not browser" -n 2 --dist worksteal $(ARGS)
+test: setup ## Run the tests, all but those that need a browser or much time (ARGS="..." for pytest)
+	@exec .venv/bin/python -m pytest tests -m "not browser and not faults" -n 2 --dist worksteal $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m browser $(ARGS)
 
+faults: setup ## Kill real trainings, fill disks, cut the way to MLflow, and compare; long (ARGS="--quick", or --help)
+	@exec .venv/bin/python -m tests.faults $(ARGS)
+
 tune: setup ## Search for better params (ARGS="--help" shows how)
 	@exec .venv/bin/python -m src.tune $(ARGS)
+
+doctor: setup ## Check the set-up and everything that is kept (ARGS="--fix" mends what can be mended)
+	@exec .venv/bin/python -m src.doctor $(ARGS)
 
 ui: ## Open the MLflow UI on this machine only (PORT=5000)
 	@test -f mlflow.db || { echo "no runs yet: make repro" >&2; exit 1; }
@@ -60,7 +67,7 @@ lock: python-ok ## Make requirements.lock anew from pyproject.toml, with the new
 	@echo "requirements.lock is new: make test"
 
 clean-checkpoints: ## Remove all checkpoints; trainings then start from their first epoch
-	@rm -rf models/checkpoints
+	@test ! -d models/checkpoints || find models/checkpoints -name 'epoch-*' -delete
 
 clean: ## Remove .venv and caches; data, models, reports and MLflow's runs stay
 	@rm -rf .venv .venv-lock .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,6 +13,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,11 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src import files, locks
+from src import files, locks, paths
 from src.errors import InputError, RunError
 
 State = dict[str, Any]
-MARK = "fingerprint.json"  # in a training's folder, written each time it begins
 
 
 def path_of(folder: Path, epoch: int, step: int = 0) -> Path:
@@ -34,6 +34,11 @@ def path_of(folder: Path, epoch: int, step: int = 0) -> Path:
 
 def digest_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
+
+
+def _digest_line(path: Path, digest: str) -> bytes:
+    """What lies beside a checkpoint, as sha256sum writes and reads it."""
+    return f"{digest}  {path.name}\n".encode()
 
 
 def found(folder: Path) -> list[Path]:
@@ -52,10 +57,14 @@ def write(folder: Path, state: State, keep: int) -> Path:
     try:
         with beside.open("wb") as file:
             hashing = Hashing(file)
-            torch.save(state, hashing)  # type: ignore[arg-type]  # it asks for no more than write and flush
+            try:
+                torch.save(state, hashing)  # type: ignore[arg-type]  # it asks for no more than write and flush
+            except RuntimeError as error:
+                # torch ends its file also after a write that failed, fails again, and hides why the first did
+                raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
             file.flush()
             os.fsync(file.fileno())
-        files.write_bytes(digest_of(path), f"{hashing.digest}  {path.name}\n".encode())
+        files.write_bytes(digest_of(path), _digest_line(path, hashing.digest))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -93,10 +102,10 @@ def read(path: Path) -> State:
         if path.is_symlink():
             raise ValueError("it is a link, and checkpoints are files")
         content = path.read_bytes()
-        expected = digest_of(path).read_text(encoding="ascii").split()[0]
-    except (OSError, ValueError, IndexError) as error:
+        expected = digest_of(path).read_bytes()
+    except (OSError, ValueError) as error:
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None
-    if hashlib.sha256(content).hexdigest() != expected:
+    if _digest_line(path, hashlib.sha256(content).hexdigest()) != expected:
         raise InputError(f"checkpoint {path} is damaged: its SHA-256 is not the one written beside it")
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -118,31 +127,37 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
         try:
             return read(path)
         except InputError as error:
-            aside = path.with_name(path.name + ".damaged")
-            path.replace(aside)
-            say(f"{error}. Set aside as {aside.name}")
+            say(f"{error}. Set aside as {set_aside(path).name}")
     if paths or any(folder.glob("epoch-*.pt.damaged")):
         raise InputError(f"every checkpoint in {folder} is damaged. To train from the start: rm -r {folder}")
     return None
 
 
-def prune(current: Path, days: float | None, gigabytes: float | None, say: Callable[[str], None]) -> None:
-    """Remove the folders beside `current` whose training was begun last more than `days` ago, then the longest unused
-    until all take no more than `gigabytes`. One that a process trains in stays."""
-    others = {
-        folder: (folder / MARK).stat().st_mtime for folder in current.parent.iterdir() if (folder / MARK).exists()
-    }
-    sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in others}
+def set_aside(path: Path) -> Path:
+    """Take a damaged file out of the way, kept for who wants to look at it; returns where it is."""
+    return path.replace(path.with_name(path.name + ".damaged"))
+
+
+def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Callable[[str], None]) -> None:
+    """Remove the folders beside those in `keep` whose training was begun last more than `days` ago, then the longest
+    unused until all take no more than `gigabytes`. One that a process trains in stays."""
+    marks = {mark for folder in keep for mark in folder.parent.glob(f"*/{paths.MARK}")}
+    others, sizes = {}, {}
+    for mark in marks:
+        with suppress(FileNotFoundError):  # another process trains there, or removes it
+            others[mark.parent] = mark.stat().st_mtime
+            sizes[mark.parent] = sum(file.stat().st_size for file in mark.parent.iterdir())
     left = sum(sizes.values())
-    for folder in sorted(others, key=lambda other: others[other]):
+    for folder in sorted(sizes, key=lambda other: others[other]):
         age = (time.time() - others[folder]) / 86_400
         old, large = days is not None and age > days, gigabytes is not None and left > gigabytes * 1e9
-        if folder == current or not (old or large):
+        if folder in keep or not (old or large):
             continue
         try:
             with locks.held(folder / "lock", "is training there"):
                 say(f"checkpoints of {age:.0f} days ago removed ({sizes[folder] / 1e6:.0f} MB): {folder}")
-                shutil.rmtree(folder)
+                gone = folder.replace(folder.with_name(f".{folder.name}.gone"))
+                shutil.rmtree(gone)
         except RunError:
             continue
         left -= sizes[folder]

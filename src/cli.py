@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import NoReturn, TypeVar
 
-from src import parent
+from src import files, parent
 from src.errors import InputError, RunError
 
 BAD_INPUT = 2
@@ -35,6 +35,10 @@ def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
         _fail(error, BAD_INPUT)
     except RunError as error:
         _fail(error, 1)
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        _fail(f"no room left: {error}. What was there before is kept: make room, and the same command goes on", 1)
     except KeyboardInterrupt:
         _fail("interrupted. The same command goes on from the last checkpoint.", INTERRUPTED)
     sys.exit(0)

@@ -1,5 +1,6 @@
 """Where and how numbers are computed: device, precision, seeds."""
 
+import os
 import random
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -84,8 +85,14 @@ def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> No
     torch.set_num_threads(1 if products * batch_size < SMALL else THREADS)
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch on every device: first weights and dropout depend on nothing else."""
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, NumPy and torch on every device: first weights and dropout depend on nothing else.
+
+    deterministic: only operations that give equal bits each time, on a GPU too. Those of the CPU all do.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    torch.use_deterministic_algorithms(deterministic)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

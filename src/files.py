@@ -9,6 +9,7 @@ from typing import Any
 
 from src.errors import InputError
 
+SEAL = "sha256_of_the_rest"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that has no room left
 
 
@@ -22,9 +23,12 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write or an fsync that fails does not say of which file
+        raise
     finally:
         beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -50,6 +54,36 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is missing. Make it with: dvc repro") from None
     except ValueError as error:  # covers broken UTF-8 too
         raise InputError(f"{path} is not valid JSON ({error}). Delete it and run: dvc repro") from None
+
+
+def sealed(value: dict[str, Any]) -> dict[str, Any]:
+    """The value with its own SHA-256 as its last entry, so that a reader notices damage."""
+    return {**value, SEAL: _digest(value)}
+
+
+def unsealed(value: Any) -> dict[str, Any]:
+    """What was sealed; ValueError when it is not as it was then."""
+    if not isinstance(value, dict) or value.pop(SEAL, None) != _digest(value):
+        raise ValueError("its SHA-256 is not the one written in it")
+    return value
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    write_json(path, sealed(value))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The value in a file of write_sealed; InputError when it is missing or damaged."""
+    value = read_json(path)
+    try:
+        return unsealed(value)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}. Delete it and run: dvc repro") from None
+
+
+def _digest(value: dict[str, Any]) -> str:
+    # parsed JSON keeps its order, and its floats to the bit, so the text comes out the same again
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from src import files
-from src.checkpoints import MARK
+from src import files, paths
 from src.data.schema import Schema
+from src.errors import InputError
 from src.params import Params
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -52,16 +52,19 @@ def of(params: Params, schema: Schema) -> Fingerprint:
 
 
 def write(folder: Path, mark: Fingerprint) -> None:
-    files.write_json(folder / MARK, asdict(mark))
+    files.write_sealed(folder / paths.MARK, asdict(mark))
 
 
 def latest(folder: Path, mark: Fingerprint) -> list[str]:
     """What differs from the training last begun under `folder`; empty when there was none but this one."""
-    others = [path for path in folder.glob(f"*/{MARK}") if path.parent.name != mark.digest]
+    others = [path for path in folder.glob(f"*/{paths.MARK}") if path.parent.name != mark.digest]
     if not others:
         return []
     newest = max(others, key=lambda path: path.stat().st_mtime)
-    return mark.differences(Fingerprint(**files.read_json(newest)))
+    try:
+        return mark.differences(Fingerprint(**files.read_sealed(newest)))
+    except InputError:  # damaged, and no matter for this training
+        return ["unknown, as the note on that one is damaged"]
 
 
 def closure(start: Iterable[str]) -> list[str]:

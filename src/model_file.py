@@ -32,21 +32,26 @@ def save(folder: Path, weights: dict[str, Any], schema: Schema, **facts: Any) ->
     path = folder / paths.WEIGHTS.name
     files.write_bytes(path, to_bytes({name: tensor.contiguous() for name, tensor in weights.items()}))
     spec = {**facts, "sha256": files.sha256(path), "schema": schema.model_dump(mode="json")}
-    files.write_json(folder / paths.SPEC.name, spec)
+    files.write_sealed(folder / paths.SPEC.name, spec)
 
 
 def load(folder: Path = paths.MODELS) -> Trained:
     """Rebuild the model in `folder` on the CPU; InputError when a file is missing, damaged or of another model."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path, where = folder / paths.WEIGHTS.name, folder / paths.SPEC.name
-    spec = files.read_json(where)
-    if not isinstance(spec, dict) or not {"model", "sha256", "schema"} <= spec.keys():
+    spec = files.read_sealed(where)
+    if not {"model", "sha256", "schema"} <= spec.keys():
         raise InputError(f"{where} is no description of a model. Run: dvc repro")
     schema = schemas.parse(spec["schema"], where)
     if not path.is_file() or files.sha256(path) != spec["sha256"]:
         raise InputError(f"{path} is missing or is not the file that {where} describes. Run: dvc repro")
-    settings = SimpleNamespace(**spec["model"])
-    network = models.build(settings.name, schema.shape, schema.outputs, settings)
-    network.load_state_dict(load_file(path))
+    try:
+        settings = SimpleNamespace(**spec["model"])
+        network = models.build(settings.name, schema.shape, schema.outputs, settings)
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise InputError(f"{path} has no weights of the model that {where} describes: {why}. Run: dvc repro") from None
     return Trained(network.eval(), schema, spec)

@@ -6,7 +6,15 @@ import sys
 import threading
 import time
 
-EVERY = 1.0  # seconds between two looks
+EVERY = 0.5  # seconds between two looks
+
+
+_gone = threading.Event()
+
+
+def is_gone() -> bool:
+    """Whether the `dvc` that started this process was seen to be gone."""
+    return _gone.is_set()
 
 
 def watch() -> None:
@@ -27,5 +35,6 @@ def _watch() -> None:
             time.sleep(EVERY)
     except psutil.NoSuchProcess:
         pass  # gone between the two questions
+    _gone.set()
     print(f"dvc (process {dvc.pid}) is gone, and this stage with it", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

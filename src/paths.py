@@ -10,6 +10,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 
 RAW = Path("data/raw")
+MARK = "fingerprint.json"  # in a training's folder, written each time it begins
 PREPARED = Path("data/prepared")
 SCHEMA = PREPARED / "schema.json"
 
@@ -17,6 +18,7 @@ MODELS = Path("models")
 WEIGHTS = MODELS / "model.safetensors"
 SPEC = MODELS / "model.json"
 RUN = MODELS / "run.json"
+USED = MODELS / "used.json"
 
 REPORTS = Path("reports")
 HISTORY = REPORTS / "history.csv"
@@ -31,9 +33,9 @@ def root() -> Path:
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
-def open_runs() -> Path:
-    """Where the processes that have an MLflow run open hold its lock."""
-    return root() / "models" / "open_runs"
+def outbox() -> Path:
+    """Where what is said of runs waits until MLflow has been told."""
+    return root() / "models" / "outbox"
 
 
 def checkpoints() -> Path:

@@ -95,7 +95,13 @@ def saved(epochs: Iterator[tuple[Epoch, State]], saver: Saver) -> Iterator[Epoch
     with saver:
         while True:
             with saver.stopping:
-                trained = next(epochs, None)
+                try:
+                    trained = next(epochs, None)
+                except Exception:
+                    if before:  # it is durable, whatever became of the next
+                        saver.wait()
+                        yield before
+                    raise
                 saver.wait()
                 if trained and saver.stopping.wanted:
                     saver.epoch(*trained)

@@ -164,6 +164,9 @@ class Train(Section):
         20.0, gt=0, description="and the longest unused, while all of them take more; null: no limit"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
+    deterministic: bool = Field(
+        False, description="GPU: only kernels that give equal bits each time, so that resuming does; slower"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 autocast on CUDA GPUs that have it, else fp32"
     )

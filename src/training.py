@@ -1,6 +1,6 @@
 """One training function for the train stage, the tuner and whoever else: params and data in, epochs out."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -112,7 +112,8 @@ def run(
     first, last = progress.epoch + 1, params.train.epochs
     for epoch in fit(trainer, train_batches, val_batches, first, last, done, between):
         progress = progress.after(epoch, params.train.monitor)
-        yield epoch, capture(trainer, progress, params, data.schema, metrics=epoch.record())
+        state = capture(trainer, progress, params, data.schema, metrics=epoch.record()) if saver else {}
+        yield epoch, state
         if progress.is_stopped(params.train.patience):
             return
 
@@ -120,8 +121,8 @@ def run(
 def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     """Everything a training needs, on its device: the trainer, and the batches of train and val."""
     where = device.select(params.train.device)
-    device.seed_everything(params.seed)
     settings = params.train
+    device.seed_everything(params.seed, settings.deterministic)
     model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
     device.set_threads(model, data.schema.shape, settings.batch_size)
     device.place(model, where)
@@ -183,15 +184,15 @@ def restore(state: State, trainer: Trainer) -> None:
 
 
 @contextmanager
-def workplace(mark: Fingerprint, settings: Train) -> Iterator[Path]:
+def workplace(mark: Fingerprint, settings: Train, wanted: Collection[Path] = ()) -> Iterator[Path]:
     """The checkpoint folder of a fingerprint, held against other processes; says what differs from the training
-    before when this one cannot resume it, and removes what is beyond train.checkpoints_days and _gb. RunError when
-    another process holds the folder."""
+    before when this one cannot resume it, and removes what is beyond train.checkpoints_days and _gb, except for those
+    `wanted`. RunError when another process holds the folder."""
     folder = paths.checkpoints() / mark.digest
     with locks.held(folder / "lock", "is training with these very settings"):
         earlier = fingerprint.latest(paths.checkpoints(), mark)
         fingerprint.write(folder, mark)
-        checkpoints.prune(folder, settings.checkpoints_days, settings.checkpoints_gb, cli.say)
+        checkpoints.prune({folder, *wanted}, settings.checkpoints_days, settings.checkpoints_gb, cli.say)
         if earlier and not any(folder.glob("epoch-*.pt")):
             cli.say("training from the start; changed since the last training: " + "; ".join(earlier))
         yield folder

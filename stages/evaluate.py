@@ -1,10 +1,12 @@
 """evaluate: the best model on the test split, once."""
 
 from src import cli, params, paths
+from src.tracking import courier
 
 
 def main() -> None:
     settings = params.load()
+    courier.start()
     from src import evaluation, files, model_file, plots
     from src.data import prepared
     from src.tracking import run

@@ -1,29 +1,31 @@
 """train: data/prepared → the best model, its history and its MLflow run."""
 
 from src import cli, params, paths
+from src.tracking import courier
 
 
 def main() -> None:
     settings = params.load()
+    courier.start()
     from src import export, fingerprint, optimizers, progress, training
-    from src.tracking import artifacts, run
+    from src.tracking import artifacts, outbox, reuse, run
 
     idle = ", ".join(optimizers.unused(settings.train))
     cli.say(f"{settings.train.optimizer} with {settings.train.schedule} schedule does not use: {idle}")
     data = training.load_data()
     settings = params.settled(settings, data.schema.task)
     mark = fingerprint.of(settings, data.schema)
-    with training.workplace(mark, settings.train) as folder:
+    with training.workplace(mark, settings.train, outbox.histories()) as folder:
         epochs = training.train(settings, data, folder)
-        note = folder / "run.json"
-        with run.begin(settings, data.schema, mark, note) as tracked, tracked.following(folder):
-            tracked.log_params(settings.flat())
+        with run.begin(settings, data.schema, mark, folder) as tracked:
             artifacts.log_data(tracked, data.schema)
             for _ in progress.show(epochs, settings.train.epochs, settings.train.monitor):
                 pass
             report = export.export(settings, data, folder, mark)
-            tracked.write(paths.RUN)
             artifacts.log_training(tracked, settings, data.schema, folder, report)
+        tracked.write(folder / run.NOTE)
+        tracked.write(paths.RUN)
+        reuse.remember(tracked.key)
     cli.say(f"trained {settings.model.name}: best epoch {report['best_epoch']} of {report['epochs']}")
 
 

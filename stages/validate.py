@@ -1,10 +1,12 @@
 """validate: the best model on the validation split, and the gate before the test split."""
 
 from src import cli, params, paths
+from src.tracking import courier
 
 
 def main() -> None:
     settings = params.load()
+    courier.start()
     from src import evaluation, files, model_file, plots
     from src.data import prepared
     from src.tracking import run

@@ -73,7 +73,7 @@ class Project:
     """A clone of this project in a temporary folder, run as a user would run it: real commands, a real store."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.experiment = path, "loopline"
         outside = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(outside)}
         self.environment = {
@@ -111,22 +111,20 @@ class Project:
     def report(self, name: str):
         return json.loads((self.path / "reports" / f"{name}.json").read_text())
 
-    def runs(self, experiment: str = "loopline"):
+    def runs(self):
         """Every run of the experiment, the oldest first."""
-        found = self.client.get_experiment_by_name(experiment)
+        found = self.client.get_experiment_by_name(self.experiment)
         return self.client.search_runs([found.experiment_id], order_by=["start_time ASC"]) if found else []
 
     @property
     def client(self):
         from mlflow import MlflowClient
 
-        return MlflowClient(f"sqlite:///{self.path / 'mlflow.db'}")
+        return MlflowClient(self.environment.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.path / 'mlflow.db'}"))
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """The project as git sees it, committed in a new repository, with the default params; and an empty store."""
-    folder = tmp_path_factory.mktemp("template") / "project"
+def copy_of_this_project(folder: Path) -> Project:
+    """The project as git sees it, committed in a new repository, with the default params."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -148,17 +146,25 @@ def template(tmp_path_factory):
         "commit -qm start",
     ):
         project.run("git", *words.split())
-    return folder
+    return project
+
+
+def make_store(path: Path) -> Path:
+    """An MLflow store with its tables and nothing in them: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    return copy_of_this_project(tmp_path_factory.mktemp("template") / "project").path
 
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
-    """An MLflow store with its tables and nothing in them: making one takes seconds."""
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return make_store(tmp_path_factory.mktemp("store") / "mlflow.db")
 
 
 @pytest.fixture
@@ -172,3 +178,13 @@ def new_project(template, empty_store, tmp_path):
         return Project(tmp_path / name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(template, empty_store, tmp_path_factory):
+    """A Project that has run once, on small data for two epochs. To be copied, not changed."""
+    project = Project(shutil.copytree(template, tmp_path_factory.mktemp("finished") / "project", symlinks=True))
+    shutil.copy2(empty_store, project.path / "mlflow.db")
+    project.set(**{"prepare.source": "wine", "train.epochs": 2, "train.warmup_epochs": 1, "train.device": "cpu"})
+    project.run("dvc", "repro", "--quiet")
+    return project

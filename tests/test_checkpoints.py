@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from src import checkpoints, locks
+from src import checkpoints, locks, paths
 from src.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -145,7 +145,7 @@ def test_checkpoints_of_other_trainings_go_by_age_and_by_size(tmp_path):
     for age, name in ((40, "old"), (3, "third"), (2, "second"), (1, "first"), (50, "current")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "epoch-000001.pt").write_bytes(bytes(1_000_000))
-        mark = tmp_path / name / checkpoints.MARK
+        mark = tmp_path / name / paths.MARK
         mark.touch()
         os.utime(mark, (now - age * 86_400, now - age * 86_400))
     said = []
@@ -153,9 +153,9 @@ def test_checkpoints_of_other_trainings_go_by_age_and_by_size(tmp_path):
     def left():
         return sorted(path.name for path in tmp_path.iterdir())
 
-    checkpoints.prune(tmp_path / "current", None, None, said.append)
+    checkpoints.prune({tmp_path / "current"}, None, None, said.append)
     assert said == []
-    checkpoints.prune(tmp_path / "current", 30, 1, said.append)
+    checkpoints.prune({tmp_path / "current"}, 30, 1, said.append)
     assert left() == ["current", "first", "second", "third"]
     assert "checkpoints of 40 days ago removed (1 MB)" in said[0]
     with locks.held(tmp_path / "third" / "lock", "is training"):
@@ -165,7 +165,7 @@ def test_checkpoints_of_other_trainings_go_by_age_and_by_size(tmp_path):
             [sys.executable, "-c", hold, tmp_path / "second" / "lock"], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert other.stdout.readline() == "held\n"
-    checkpoints.prune(tmp_path / "current", 30, 0.0021, said.append)
+    checkpoints.prune({tmp_path / "current"}, 30, 0.0021, said.append)
     other.kill()
     other.communicate()
     assert left() == ["current", "second"]

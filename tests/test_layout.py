@@ -20,7 +20,7 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 LAYERS = [
     ["errors", "parent", "paths"],
     ["augment", "cli", "files", "locks", "losses", "memory", "metrics", "optimizers", "plots"],
-    ["mistakes"],
+    ["journal", "mistakes"],
     ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],
     ["data/*", "models", "device", "checkpoints"],
@@ -31,12 +31,14 @@ LAYERS = [
         "progress",
         "tracking/history",
         "tracking/lineage",
+        "tracking/outbox",
         "tracking/store",
     ],
-    ["tracking/alive", "saving"],
+    ["saving"],
     ["training", "serving", "tracking/*"],
     ["evaluation"],
-    ["export", "tune/*"],
+    ["export", "reuse", "tune/*"],
+    ["doctor/*"],
 ]
 # These run on a machine that has torch alone.
 TORCH_ONLY = ["augment", "loop", "checkpoints", "models", "losses", "metrics", "optimizers", "device", "data/batches"]

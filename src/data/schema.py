@@ -171,7 +171,7 @@ class Schema(Record):
 
 def load(path: Path = paths.SCHEMA) -> Schema:
     """The schema of the prepared data; InputError when it is missing or broken."""
-    return parse(files.read_json(path), path)
+    return parse(files.read_sealed(path), path)
 
 
 def parse(values: Any, where: Path) -> Schema:

@@ -2,16 +2,14 @@
 
 import csv
 import io
-import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from src import files
+from src import files, journal
+from src.journal import Journal, Record
 
-Record = dict[str, Any]
+NAME = "history.jsonl"
 TIMINGS = ("samples_per_second", "time")  # they differ from run to run, so they stay out of reports
 
 
@@ -20,28 +18,22 @@ class History:
     (seconds since 1970)."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "history.jsonl"
+        self.path = folder / NAME
+        self._journal = Journal(self.path)
 
     def append(self, record: Record) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        """A record without a time gets the present one."""
+        self._journal.append({**record, "time": record.get("time", time.time())})
 
     def read(self, offset: int = 0) -> tuple[list[Record], int]:
         """Whole records from a byte offset on, and the offset after them. A line that a crash has torn, or that is
-        being written, is left for the next call."""
-        if not self.path.exists():
-            return [], offset
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        return [json.loads(line) for line in whole.splitlines()], offset + len(whole) + len(newline)
+        being written, is left for the next call; InputError for one that is damaged."""
+        return self._journal.read(offset)
 
     def restore(self, records: list[Record], say: Callable[[str], None]) -> None:
         """Make the file hold just these, which a checkpoint has kept; says so when it held anything else than a part
         of them, or more epochs."""
-        wanted = "".join(map(line, records)).encode()
+        wanted = b"".join(map(journal.line, records))
         had = self.path.read_bytes() if self.path.exists() else b""
         if had != wanted:
             if not wanted.startswith(had) and not had.startswith(wanted):
@@ -56,8 +48,3 @@ class History:
         writer.writeheader()
         writer.writerows(rows)
         files.write_bytes(path, text.getvalue().encode())
-
-
-def line(record: Record) -> str:
-    """A record as a line of the file; one without a time gets the present one."""
-    return json.dumps({**record, "time": record.get("time", time.time())}) + "\n"

@@ -2,12 +2,17 @@
 
 import getpass
 import os
+import platform
 import subprocess
+
+from src import paths
+
+HOME = "run.home"  # the tag that says whose business a run is
 
 
 def tags() -> dict[str, str]:
-    """The tags that git and DVC can tell; empty outside a repository."""
-    found: dict[str, str] = {"mlflow.user": _user(), "mlflow.source.type": "LOCAL"}
+    """The tags that machine, git and DVC can tell; those of git are missing outside a repository."""
+    found: dict[str, str] = {"mlflow.user": _user(), "mlflow.source.type": "LOCAL", HOME: home()}
     commit = _git("rev-parse", "HEAD")
     if commit:
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
@@ -22,6 +27,11 @@ def tags() -> dict[str, str]:
     stage = os.environ.get("DVC_STAGE")
     found["mlflow.source.name"] = f"dvc.yaml:{stage}" if stage else "python"
     return found
+
+
+def home() -> str:
+    """This machine and this project: who else but its processes could know whether a run still goes on?"""
+    return f"{platform.node()}:{paths.root()}"
 
 
 def _user() -> str:

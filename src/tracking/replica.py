@@ -1,66 +1,220 @@
-"""Sends a training's history to MLflow in the background: in order, in batches, each epoch once."""
+"""One outbox, repeated to MLflow: in order, in batches, each number once, also after an attempt that failed midway."""
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from src import cli
-from src.tracking import store
-from src.tracking.history import History, Record
+from src import files
+from src.journal import Record
+from src.sections import Tracking
+from src.tracking import logged, store
+from src.tracking.history import History
+from src.tracking.outbox import Event, Outbox
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
 BATCH = 1000  # metrics in one call, MLflow's limit
-PAUSE = 1.0  # seconds between two sends, so that short epochs share a batch
-MARK = "val/loss"  # in every record, and the last thing sent: its newest step is how far MLflow has got
+PARAMS = 100  # params in one call, the same
+SLOWEST = 1e6  # bytes in a second
+IMPORTS = 30.0  # seconds that the parts of MLflow which log a model may take to import on a busy machine
+KEY = "run.key"  # the tag that finds a run again when the answer of its creation was lost
+OVER = ("FINISHED", "FAILED", "KILLED")
 
 
 class Replica:
-    """Follows `history` and keeps the run's metrics in MLflow equal to it. Training never waits for a send."""
+    """Tells MLflow of one run, and remembers how far it is; one that failed is made anew.
 
-    def __init__(self, client: MlflowClient, run_id: str, history: History) -> None:
-        self._client, self._run_id, self._history = client, run_id, history
-        steps = [metric.step for metric in client.get_metric_history(run_id, MARK)]
-        self._sent, self._offset = max(steps, default=0), 0
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="mlflow-replica", daemon=True)
-        self._thread.start()
+    `got_on(seconds)` is called after each call that MLflow answered, with the time that the next one may need.
+    """
 
-    def close(self) -> None:
-        """Stop following and send what is left; raises what MLflow raises when it cannot be sent."""
-        self._closing.set()
-        self._thread.join()
-        self._send()
+    def __init__(
+        self, client: MlflowClient, box: Outbox, tracking: Tracking, got_on: Callable[[float], None] = lambda _: None
+    ):
+        self._client, self._box, self._header, self._got_on = client, box, box.header, got_on
+        # the header's, as the params may name another by now
+        wanted = tracking.model_copy(update={"experiment": self._header["experiment"]})
+        self._experiment_id = store.experiment(client, wanted)
+        sent = box.sent
+        self._events, self._load, self._epochs = sent["events"], sent["load"], 0
+        self._known: dict[str, set[int]] = {}
+        self._is_new_run = False
+        self.run_id: str | None = None
 
-    def _follow(self) -> None:
-        warned = False
-        while not self._closing.wait(PAUSE):
-            try:
-                self._send()
-            except Exception as error:  # whatever the store raises, the history is safe and is sent again
-                if not warned:
-                    why = store.reason(error)
-                    cli.say(f"MLflow cannot be reached ({why}); training goes on, metrics are kept and sent later")
-                warned = True
+    def send(self) -> bool:
+        """Tell MLflow all there is now; whether that was all there will be."""
+        events = self._box.said()[self._events :]  # before the history: the end of a run goes last
+        folder = self._box.history
+        records, epochs = History(folder).read(self._epochs) if folder else ([], 0)
+        readings, load = self._box.load.read(self._load)
+        if self.run_id is None and (events or records):
+            self.run_id = self._resolve()
+        if self.run_id:
+            self._log(self._curves(records) + self._loads(readings))
+            self._epochs, self._load = epochs, load
+        for event in events:
+            EVENTS[event["do"]](self, event)
+            self._events += 1
+            self._note()
+        if readings:
+            self._note()
+        return self._box.status != "RUNNING" and len(self._box.said()) == self._events
 
-    def _send(self) -> None:
-        records, offset = self._history.read(self._offset)
-        fresh = [record for record in records if record["epoch"] > self._sent]
-        metrics = [metric for record in fresh for metric in metrics_of(record)]
+    def _note(self) -> None:
+        """Remember how far MLflow is."""
+        self._got_on(0)
+        sent = {"run_id": self.run_id, "events": self._events, "load": self._load}
+        files.write_sealed(self._box.sent_path, sent)
+
+    def _resolve(self) -> str:
+        """The run's id in MLflow: the one it had, or the one that has its key, or that of a new run."""
+        header = self._header
+        for run_id in (self._box.sent["run_id"], header["run_id"]):
+            if run_id and logged.is_there(self._client, run_id, self._experiment_id):
+                self._compare_params(run_id)
+                return run_id
+        wanted = f"tags.`{KEY}` = '{header['key']}'"
+        if not self._client.search_runs([self._experiment_id], wanted, max_results=1):
+            self._create(header["run_id"])
+        # one more than there should be: the answer to its creation was lost, and it came after the next attempt
+        run, *others = self._client.search_runs([self._experiment_id], wanted, order_by=["start_time ASC"])
+        for other in others:
+            self._client.delete_run(other.info.run_id)
+        if self._box.status is None and run.info.status == "RUNNING":  # only noted: nobody will say how it ended
+            self._client.set_terminated(run.info.run_id, "FINISHED")
+        self._compare_params(run.info.run_id)
+        return run.info.run_id
+
+    def _create(self, before: str | None) -> None:
+        """Open the run. One that was there and is no more (a fresh clone, another store) says where it came from."""
+        header = self._header
+        tags = {**header["tags"], KEY: header["key"]}
+        if before:
+            tags |= {"restored.run_id": before, "restored.from": header["origin"] or header["tracking_uri"]}
+        if header["parent"]:
+            above = self._client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{header['parent']}'")
+            tags |= {"mlflow.parentRunId": above[0].info.run_id} if above else {}
+        self._client.create_run(self._experiment_id, int(header["created"] * 1000), tags, header["name"])
+        self._is_new_run = True
+
+    def _compare_params(self, run_id: str) -> None:
+        """Log the params that MLflow does not have. It lets none be changed, so one that is another now is a tag."""
+        from mlflow.entities import Param, RunTag
+
+        known = self._client.get_run(run_id).data.params
+        params = self._header["params"]
+        fresh = [Param(key, value) for key, value in params.items() if key not in known]
+        for start in range(0, len(fresh), PARAMS):
+            self._client.log_batch(run_id, params=fresh[start : start + PARAMS])
+        others = [RunTag(f"changed.{key}", value) for key, value in params.items() if known.get(key, value) != value]
+        if others:
+            self._client.log_batch(run_id, tags=others[:PARAMS])
+        self._got_on(0)
+
+    def _curves(self, records: list[Record]) -> list[Metric]:
+        """The metrics of those epochs that MLflow does not have."""
+        return [metric for record in records for metric in metrics_of(record) if self._is_new(metric)]
+
+    def _loads(self, readings: list[Record]) -> list[Metric]:
+        from mlflow.entities import Metric
+
+        begun = self._header["created"]
+        return [
+            Metric(name, value, int(reading["time"] * 1000), int(reading["time"] - begun))
+            for reading in readings
+            for name, value in reading["values"].items()
+        ]
+
+    def _is_new(self, metric: Metric) -> bool:
+        """Whether MLflow lacks this step of its curve; a curve is asked for once."""
+        assert self.run_id
+        if metric.key not in self._known:
+            there = [] if self._is_new_run else self._client.get_metric_history(self.run_id, metric.key)
+            self._known[metric.key] = {one.step for one in there}
+            self._got_on(0)
+        is_new = metric.step not in self._known[metric.key]
+        self._known[metric.key].add(metric.step)
+        return is_new
+
+    def _log(self, metrics: list[Metric]) -> None:
+        """Send metrics. A value that is no finite number, which MLflow may show as a large one, is put in a tag too."""
+        from mlflow.entities import RunTag
+
+        assert self.run_id
         for start in range(0, len(metrics), BATCH):
-            part = metrics[start : start + BATCH]
-            self._client.log_batch(self._run_id, metrics=part)
-            self._sent = max([self._sent, *(metric.step for metric in part if metric.key == MARK)])
-        self._offset = offset
+            self._client.log_batch(self.run_id, metrics[start : start + BATCH])
+            self._got_on(0)
+        odd = {metric.key: metric for metric in reversed(metrics) if not math.isfinite(metric.value)}
+        tags = [RunTag(f"not_finite.{key}", f"{metric.value} at step {metric.step}") for key, metric in odd.items()]
+        if tags:
+            self._client.log_batch(self.run_id, tags=tags)
+
+    def _status(self, event: Event) -> None:
+        assert self.run_id
+        if event["status"] in OVER:
+            self._client.set_terminated(self.run_id, event["status"], int(event["time"] * 1000))
+        else:
+            self._client.update_run(self.run_id, event["status"])
+
+    def _metrics(self, event: Event) -> None:
+        from mlflow.entities import Metric
+
+        assert self.run_id
+        known, now = self._client.get_run(self.run_id).data.metrics, int(event["time"] * 1000)
+        self._log([Metric(key, value, now, 0) for key, value in event["values"].items() if known.get(key) != value])
+
+    def _tags(self, event: Event) -> None:
+        from mlflow.entities import RunTag
+
+        assert self.run_id
+        self._client.log_batch(self.run_id, tags=[RunTag(key, text) for key, text in event["values"].items()])
+
+    def _artifact(self, event: Event) -> None:
+        path = self._box.take(event["file"])
+        if not path.exists():
+            self._tags({"values": {f"lost.{path.name}": "it was gone before MLflow had it"}})
+            return
+        self._got_on(path.stat().st_size / SLOWEST)
+        self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
+
+    def _epochs_of_trial(self, event: Event) -> None:
+        self._log(self._curves(event["records"]))
+
+    def _dataset(self, event: Event) -> None:
+        assert self.run_id
+        logged.dataset(self._client, self.run_id, event)
+
+    def _model(self, event: Event) -> None:
+        assert self.run_id
+        parts = [self._box.take(part) for part in event["parts"]]
+        self._got_on(IMPORTS + sum(part.stat().st_size for part in parts) / SLOWEST)
+        logged.model(self._client, self.run_id, self._box.take(event["sources"]), parts, event["columns"])
+
+    def _forget(self, event: Event) -> None:
+        for run in self._client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{event['key']}'"):
+            self._client.delete_run(run.info.run_id)
 
 
-def metrics_of(record: Record) -> list[Metric]:
+def metrics_of(record: Record) -> Iterator[Metric]:
     """The numbers of one epoch as MLflow metrics, its step the epoch."""
     from mlflow.entities import Metric
 
     milliseconds, step = int(record["time"] * 1000), record["epoch"]
-    names = [name for name in record if name not in ("time", "epoch", MARK)]
-    return [Metric(name, record[name], milliseconds, step) for name in [*names, MARK]]
+    for name, value in record.items():
+        if name not in ("time", "epoch"):
+            yield Metric(name, value, milliseconds, step)
+
+
+EVENTS: dict[str, Callable[[Replica, Any], None]] = {
+    "status": Replica._status,
+    "metrics": Replica._metrics,
+    "tags": Replica._tags,
+    "artifact": Replica._artifact,
+    "epochs": Replica._epochs_of_trial,
+    "dataset": Replica._dataset,
+    "model": Replica._model,
+    "forget": Replica._forget,
+}

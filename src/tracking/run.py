@@ -1,155 +1,144 @@
-"""The MLflow run of one experiment: opened by train, gone on with by validate and evaluate, truthful at its end."""
+"""The run of one experiment, as a stage sees it: opened by train, gone on with by validate and evaluate, truthful at
+its end. What is said of it goes to its outbox, and a process beside this one tells MLflow."""
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from src import cli, files, paths
+from src import cli, files, parent, paths
 from src.data.schema import Schema
 from src.errors import InputError
 from src.fingerprint import Fingerprint
 from src.params import Params
 from src.sections import Tracking
-from src.tracking import alive, lineage, store
-from src.tracking.history import History
-from src.tracking.replica import Replica
+from src.tracking import courier, lineage, outbox, store
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-SAMPLING = 1.0  # seconds between two readings of CPU, memory, disk, network and GPU
+Facts = dict[str, Any]
+NOTE = "run.json"  # in the folder of a training: the run that its epochs belong to
 
 
 class Run:
     """A run that is RUNNING inside `with` and afterwards FINISHED, FAILED (any exception; its traceback becomes an
-    artifact) or KILLED (SIGTERM, Ctrl-C). A store that fails on the way is an InputError, as one that is down at the
-    start."""
+    artifact) or KILLED (SIGTERM, Ctrl-C)."""
 
-    def __init__(self, client: MlflowClient, run_id: str, tracking: Tracking) -> None:
-        self.client, self.id, self._tracking = client, run_id, tracking
+    def __init__(self, facts: Facts, tracking: Tracking) -> None:
+        self.facts, self._tracking = facts, tracking
         self._held = ExitStack()
 
     def __enter__(self) -> Run:
         with ExitStack() as held:
-            self._pulse = held.enter_context(alive.held(self.id, self._tracking))
-            self.client.update_run(self.id, status="RUNNING")
+            self._outbox = held.enter_context(outbox.opened(self.facts))
+            self._outbox.say("status", status="RUNNING")
+            self._courier = courier.Courier(self.key, self._tracking, self.facts["history"] is not None)
             self._held = held.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            status = "FINISHED"
-        elif issubclass(kind, (KeyboardInterrupt, SystemExit)):
-            status = "KILLED"
-        else:
-            status = "FAILED"
-        cause = error
+        stopped = kind is not None and issubclass(kind, (KeyboardInterrupt, SystemExit))
         try:
-            if status == "FAILED":
-                self.client.log_text(self.id, text("".join(traceback.format_exception(error))), "traceback.txt")
-            self.client.set_terminated(self.id, status)
-            self._pulse.told = True
-        except Exception as unreachable:
-            # the first error is the one to act on; this one must not take its place
-            cli.say(f"MLflow could not be told that run {self.id} is {status}: {store.reason(unreachable)}")
-            cause = error or unreachable
+            with self._held:
+                try:
+                    if kind and not stopped:
+                        self._keep_traceback("".join(traceback.format_exception(error)))
+                finally:
+                    self._outbox.say("status", status="KILLED" if stopped else "FAILED" if kind else "FINISHED")
         finally:
-            self._held.close()
-        if cause and store.is_failure(cause):
-            raise InputError(
-                f"the MLflow store {store.redact(store.uri(self._tracking))} failed: {store.reason(cause)}. "
-                "What was trained is safe: when the store is back, the same command goes on"
-            ) from cause
-        if cause and cause is not error:
-            raise cause
+            # only now, when no more is said, can MLflow have been told all
+            patience = courier.ORPHANED if parent.is_gone() else courier.INTERRUPTED if stopped else courier.REGULAR
+            self.facts["run_id"] = self._courier.close(patience) or self.facts["run_id"]
 
-    @contextmanager
-    def following(self, folder: Path) -> Iterator[None]:
-        """While inside, MLflow gets each epoch of the history in `folder`, and the machine's load."""
-        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-        replica = Replica(self.client, self.id, History(folder))
-        monitor = SystemMetricsMonitor(self.id, sampling_interval=SAMPLING, resume_logging=True)
-        monitor.start()
-        try:
-            yield
-        except BaseException:
-            monitor.finish()
-            try:
-                replica.close()
-            except Exception as unreachable:  # as above: the first error is the one to act on
-                cli.say(
-                    f"MLflow lacks the last epochs, they are sent when training goes on: {store.reason(unreachable)}"
-                )
-            raise
-        monitor.finish()
-        replica.close()
-
-    def log_params(self, values: dict[str, Any]) -> None:
-        """Log params that the run does not have yet; MLflow lets none be changed."""
-        from mlflow.entities import Param
-
-        known = self.client.get_run(self.id).data.params
-        fresh = [Param(key, text(value)) for key, value in values.items() if key not in known]
-        for start in range(0, len(fresh), 100):
-            self.client.log_batch(self.id, params=fresh[start : start + 100])
-
-    def log_metrics(self, values: dict[str, float], prefix: str = "") -> None:
-        """Log numbers that are not a curve; a stage that runs again does not repeat those that are the same."""
-        from mlflow.entities import Metric
-
-        now, known = int(time.time() * 1000), self.client.get_run(self.id).data.metrics
-        named = {prefix + key: value for key, value in values.items()}
-        fresh = [Metric(key, value, now, 0) for key, value in named.items() if known.get(key) != value]
-        self.client.log_batch(self.id, metrics=fresh)
-
-    def set_tags(self, values: dict[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.id, str(path), folder)
-
-    def log_artifacts(self, written: list[Path], folder: str) -> None:
-        for path in written:
-            self.log_artifact(path, folder)
+    @property
+    def key(self) -> str:
+        return self.facts["key"]
 
     @property
     def name(self) -> str:
-        return self.client.get_run(self.id).info.run_name
+        return self.facts["name"]
+
+    def log_metrics(self, values: dict[str, float], prefix: str = "") -> None:
+        """Numbers that are not a curve; MLflow is not told again those that it has."""
+        self._outbox.say("metrics", values={prefix + key: value for key, value in values.items()})
+
+    def set_tags(self, values: dict[str, str]) -> None:
+        self._outbox.say("tags", values=values)
+
+    def log_artifacts(self, written: list[Path], folder: str) -> None:
+        for path in written:
+            kept = self._outbox.keep(path)
+            if kept:
+                self._outbox.say("artifact", file=kept, folder=folder)
+
+    def log_dataset(self, **facts: Any) -> None:
+        """The data that the run saw, as its input."""
+        self._outbox.say("dataset", **facts)
+
+    def log_model(self, sources: Path, parts: list[Path], columns: list[tuple[str, str]]) -> None:
+        """A model with the code that serves it; columns: name and type ("double" or "any") of what it takes."""
+        kept = [self._outbox.keep(part) for part in (sources, *parts)]
+        if all(kept):
+            self._outbox.say("model", sources=kept[0], parts=kept[1:], columns=columns)
+
+    def forget(self, key: str) -> None:
+        """Have MLflow delete a run that counts no more."""
+        self._outbox.say("forget", key=key)
 
     def write(self, path: Path) -> None:
         """Name this run in a file, so that later stages find it: ids and the store's address, never a password."""
-        info = self.client.get_run(self.id).info
-        facts = {"run_id": self.id, "run_name": info.run_name, "experiment_id": info.experiment_id}
-        files.write_json(path, {**facts, "tracking_uri": store.redact(store.uri(self._tracking))})
+        kept = ("key", "run_id", "name", "experiment", "tracking_uri", "created")
+        files.write_sealed(path, {name: self.facts[name] for name in kept})
+
+    def _keep_traceback(self, words: str) -> None:
+        path = self._outbox.path / "traceback.txt"
+        files.write_bytes(path, text(words).encode())
+        self.log_artifacts([path], "")
 
 
-def begin(params: Params, schema: Schema, mark: Fingerprint, note: Path) -> Run:
-    """The run that `note` names, if it is in the store and in the experiment, else a new one, named in `note`."""
-    client = store.connect(params.tracking)
-    alive.bury(client, params.tracking)
-    experiment_id = store.experiment(client, params.tracking)
-    run_id = _known(client, note, experiment_id)
-    if run_id is None:
-        tags = {
-            **lineage.tags(),
-            "data.digest": schema.digest,
-            "fingerprint": mark.digest,
-            "task": params.task,
-        }
-        name = readable_name(params, schema, tags.get("dvc.exp"))
-        run_id = client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-    run = Run(client, run_id, params.tracking)
+def begin(params: Params, schema: Schema, mark: Fingerprint, folder: Path) -> Run:
+    """The run of the training in `folder`: the one it had before, unless store or experiment are others now, or a new
+    one. Its epochs are those of the history there."""
+    tags = {**lineage.tags(), "data.digest": schema.digest, "fingerprint": mark.digest, "task": params.task}
+    name = readable_name(params, schema, tags.get("dvc.exp"))
+    facts = new(name, tags, params) | {"history": place(folder)}
+    note = folder / NOTE
+    run = Run(facts | noted(note, facts), params.tracking)
     run.write(note)
     return run
+
+
+def rejoin(params: Params, note: Path = paths.RUN) -> Run:
+    """The run that the train stage named. One that the store does not have (a clone with a pulled cache, another
+    store) is opened anew there, and tagged with where it came from."""
+    return Run(known(params, files.read_sealed(note)), params.tracking)
+
+
+def known(params: Params, origin: Facts) -> Facts:
+    """The facts of a run that `write` has named before."""
+    here = new(origin["name"], lineage.tags(), params)
+    return here | {name: origin[name] for name in ("key", "run_id", "created")} | {"origin": origin["tracking_uri"]}
+
+
+def new(name: str, tags: dict[str, str], params: Params, key: str | None = None) -> Facts:
+    """The facts of a run that did not exist before; they become the header of its outbox."""
+    return {
+        "key": key or uuid.uuid4().hex,
+        "run_id": None,
+        "name": name,
+        "experiment": params.tracking.experiment,
+        "tracking_uri": store.redact(store.uri(params.tracking)),
+        "origin": None,
+        "created": time.time(),
+        "parent": None,
+        "history": None,
+        "tags": tags,
+        "params": {name: text(value) for name, value in params.flat().items()},
+    }
 
 
 def readable_name(params: Params, schema: Schema, experiment: str | None) -> str:
@@ -164,41 +153,25 @@ def readable_name(params: Params, schema: Schema, experiment: str | None) -> str
     return "-".join([*parts, experiment] if experiment else parts)
 
 
-def rejoin(params: Params, note: Path = paths.RUN) -> Run:
-    """The run that the train stage named. A run that the store does not have (a clone with a pulled cache, another
-    store) is opened anew and tagged with where it came from."""
-    origin = files.read_json(note)
-    client = store.connect(params.tracking)
-    alive.bury(client, params.tracking)
-    experiment_id = store.experiment(client, params.tracking)
-    if _known(client, note, experiment_id):
-        return Run(client, origin["run_id"], params.tracking)
-    restored = client.search_runs([experiment_id], f"tags.`restored.run_id` = '{origin['run_id']}'", max_results=1)
-    if restored:
-        return Run(client, restored[0].info.run_id, params.tracking)
-    cli.say(f"run {origin['run_id']} is not in {store.redact(store.uri(params.tracking))}: opening it anew")
-    tags = {**lineage.tags(), "restored.run_id": origin["run_id"], "restored.from": origin["tracking_uri"]}
-    new = client.create_run(experiment_id, run_name=origin["run_name"], tags=tags)
-    run = Run(client, new.info.run_id, params.tracking)
-    run.log_params(params.flat())
-    return run
-
-
-def _known(client: MlflowClient, note: Path, experiment_id: str) -> str | None:
-    from mlflow.exceptions import MlflowException
-
-    if not note.exists():
-        return None
-    run_id = files.read_json(note)["run_id"]
-    try:
-        info = client.get_run(run_id).info
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-    return run_id if info.experiment_id == experiment_id and info.lifecycle_stage == "active" else None
+def place(folder: Path) -> str:
+    """The folder of a training as the header of an outbox names it."""
+    return folder.relative_to(paths.root()).as_posix()
 
 
 def text(value: Any) -> str:
     """A value as MLflow keeps it; a password in an address must not reach the store."""
     return store.redact(value) if isinstance(value, str) else str(value)
+
+
+def noted(note: Path, facts: Facts) -> Facts:
+    """What a note says of the run before, if it is one of the same store and experiment."""
+    if not note.exists():
+        return {}
+    try:
+        was = files.read_sealed(note)
+    except InputError as error:
+        os.replace(note, note.with_name(note.name + ".damaged"))
+        cli.say(f"{error} Set aside: the training goes on in a new run")
+        return {}
+    same = all(was[name] == facts[name] for name in ("experiment", "tracking_uri"))
+    return {name: was[name] for name in ("key", "run_id", "name", "created")} if same else {}

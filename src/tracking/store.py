@@ -38,6 +38,12 @@ def uri(tracking: Tracking) -> str:
     return chosen
 
 
+def exists(tracking: Tracking) -> bool:
+    """Whether there is a store to look into: to connect to an SQLite file would make it. A server may still be down."""
+    address = uri(tracking)
+    return not address.startswith("sqlite:///") or Path(address.removeprefix("sqlite:///")).exists()
+
+
 def redact(text: str) -> str:
     """An address, or words with addresses in them, without user and password: what may be shown or written."""
     return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
@@ -48,11 +54,7 @@ def connect(tracking: Tracking) -> MlflowClient:
     address = uri(tracking)
     if address.startswith("http"):
         _knock(address)
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each small file
-    # MLflow waits about four minutes a call for a server that is gone; checkpoints make a short wait safe
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    configure()
     import mlflow
 
     for name in ("mlflow", "alembic"):
@@ -71,6 +73,15 @@ def connect(tracking: Tracking) -> MlflowClient:
     return client
 
 
+def configure() -> None:
+    """Settings that MLflow reads when it is imported, unless the user has chosen others."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each small file
+    # MLflow waits about four minutes a call for a server that is gone; the outbox makes a short wait safe
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+
 def reason(error: BaseException) -> str:
     """Why MLflow failed, without passwords. Below a connection that failed lies the system's own error; MLflow's
     message repeats every layer above it."""
@@ -78,14 +89,6 @@ def reason(error: BaseException) -> str:
     while inner := deepest.__cause__ or deepest.__context__:
         deepest = inner
     return redact(str(deepest if isinstance(deepest, OSError) else error))
-
-
-def is_failure(error: BaseException) -> bool:
-    """Whether this is what MLflow raises when its store, or the server before it, cannot do what was asked."""
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-
-    return isinstance(error, (MlflowException, RequestException))
 
 
 def experiment(client: MlflowClient, tracking: Tracking) -> str:

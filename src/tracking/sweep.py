@@ -1,24 +1,18 @@
-"""A study in MLflow: one parent run, one child run a trial, each child sent in as few calls as MLflow allows."""
+"""A study in MLflow: one parent run, one child run a trial, each in an outbox of its own that is written whole."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from src import paths
-from src.data.schema import Schema
+from src.journal import Record
 from src.params import Params
-from src.tracking import alive, lineage, store
-from src.tracking.history import Record
-from src.tracking.replica import BATCH, metrics_of
-from src.tracking.run import Run, text
+from src.tracking import lineage, outbox, run
+from src.tracking.run import Run
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-FIRST = BATCH - 200  # metrics in the call that takes params and tags too: the limit is on the sum
 # pruned is KILLED to MLflow, as in its own Optuna integration; the tag says which it was
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "fail": "FAILED"}
 
@@ -28,7 +22,7 @@ class Trial(NamedTuple):
 
     number: int
     values: dict[str, Any]
-    params: dict[str, Any]
+    params: Params
     state: str
     started: float
     records: list[Record]
@@ -39,39 +33,26 @@ class Trial(NamedTuple):
 class Sweep:
     """The parent run of a study, and the way its trials get under it."""
 
-    def __init__(self, client: MlflowClient, experiment_id: str, run: Run, study: str, monitor: str) -> None:
-        self.run, self._client, self._experiment_id = run, client, experiment_id
-        self._study, self._monitor, self._tags = study, monitor, lineage.tags()
+    def __init__(self, parent: Run, study: str, monitor: str) -> None:
+        self.run, self._study, self._monitor, self._tags = parent, study, monitor, lineage.tags()
 
     def log(self, trial: Trial) -> None:
-        """Write a finished trial as a child run, with its epochs, params and a tag for its state."""
-        from mlflow.entities import Metric, Param
-
-        tags = {
-            "mlflow.parentRunId": self.run.id,
-            "study": self._study,
-            "state": trial.state,
-            "trial": str(trial.number),
-        }
-        tags |= self._tags
+        """Put a finished trial into an outbox, with its epochs, params and a tag for its state."""
+        tags = {"study": self._study, "state": trial.state, "trial": str(trial.number), **self._tags}
         tags |= {key: str(value) for key, value in trial.values.items() if isinstance(value, str)}
         tags |= {"error": trial.error} if trial.error else {}
         name = f"trial-{trial.number:03d}" + ("" if trial.state == "complete" else f"-{trial.state}")
-        child = self._client.create_run(self._experiment_id, int(trial.started * 1000), tags, name).info.run_id
-        now = int(time.time() * 1000)
-        best = [] if trial.best is None else [Metric(f"best_val/{self._monitor}", trial.best, now, 0)]
-        metrics = best + [metric for record in trial.records for metric in metrics_of(record)]
-        params = [Param(key, text(value)) for key, value in trial.params.items()]
-        self._client.log_batch(child, metrics[:FIRST], params)
-        for start in range(FIRST, len(metrics), BATCH):
-            self._client.log_batch(child, metrics[start : start + BATCH])
-        self._client.set_terminated(child, STATUS[trial.state], now)
+        facts = run.new(name, tags, trial.params, self._key(trial.number))
+        with outbox.opened(facts | {"created": trial.started, "parent": self.run.key}) as box:
+            box.say("epochs", records=trial.records)
+            if trial.best is not None:
+                box.say("metrics", values={f"best_val/{self._monitor}": trial.best})
+            box.say("status", status=STATUS[trial.state])
 
     def forget(self, number: int) -> None:
         """Delete the run of a trial that is trained again: its process died before the study counted it."""
-        wanted = f"tags.study = '{self._study}' and tags.trial = '{number}'"
-        for run in self._client.search_runs([self._experiment_id], wanted):
-            self._client.delete_run(run.info.run_id)
+        outbox.discard(outbox.Outbox(self._key(number)))
+        self.run.forget(self._key(number))
 
     def conclude(self, result: dict[str, Any], words: str) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
@@ -80,21 +61,24 @@ class Sweep:
         self.run.log_metrics(result["importance"], "importance/")
         tags = {f"best.{key}": str(value) for key, value in best["params"].items()}
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})
-        self.run.log_artifact(paths.REPORTS / "tune.json")
+        self.run.log_artifacts([paths.REPORTS / "tune.json"], "")
+
+    def _key(self, number: int) -> str:
+        return f"{self.run.key}-{number}"
 
 
 @contextmanager
-def begin(params: Params, schema: Schema, study: str) -> Iterator[Sweep]:
+def begin(params: Params, study: str) -> Iterator[Sweep]:
     """The parent run of `study`: the one it had before, or a new one; it is RUNNING inside `with`."""
-    client = store.connect(params.tracking)
-    alive.bury(client, params.tracking)
-    experiment_id = store.experiment(client, params.tracking)
-    wanted = f"tags.study = '{study}' and tags.role = 'study'"
-    found = client.search_runs([experiment_id], wanted, max_results=1)
-    if found:
-        run_id = found[0].info.run_id
-    else:
-        tags = {**lineage.tags(), "study": study, "role": "study"}
-        run_id = client.create_run(experiment_id, tags=tags, run_name=f"tune-{study}").info.run_id
-    with Run(client, run_id, params.tracking) as run:
-        yield Sweep(client, experiment_id, run, study, params.train.monitor)
+    note = _note(study)
+    tags = {**lineage.tags(), "study": study, "role": "study"}
+    facts = run.new(f"tune-{study}", tags, params)
+    parent = Run(facts | run.noted(note, facts), params.tracking)
+    parent.write(note)
+    with parent:
+        yield Sweep(parent, study, params.train.monitor)
+    parent.write(note)
+
+
+def _note(study: str) -> Path:
+    return paths.root() / "models" / f"tune.{study}.run.json"

@@ -30,6 +30,9 @@ def main() -> None:
     from src.tune import space
 
     space.check(settings)
+    from src.tracking import courier
+
+    courier.start()
     _prepare(settings)
     from rich.console import Console
 
@@ -43,7 +46,7 @@ def main() -> None:
     monitor, total = settings.train.monitor, settings.tune.trials
     with (
         study.opened(settings, data.schema) as running,
-        sweep.begin(settings, data.schema, running.study_name) as parent,
+        sweep.begin(settings, running.study_name) as parent,
     ):
         report.show(search.search(running, settings, data, total, parent), running, total, monitor)
         if not study.ranking(running):

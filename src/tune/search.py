@@ -16,8 +16,7 @@ from src.tune import space, study
 
 def search(running: Study, params: Params, data: Data, total: int, sweep: Sweep) -> Iterator[Trial]:
     """Run trials until `total` have finished, over all calls, yielding each that this call runs."""
-    for number in study.requeue(running):
-        sweep.forget(number)
+    study.requeue(running, sweep.forget)
     for _ in range(total - len(study.finished(running))):
         yield run_trial(running, params, data, sweep)
 
@@ -46,8 +45,9 @@ def run_trial(running: Study, params: Params, data: Data, sweep: Sweep) -> Trial
         asked.set_user_attr("error", error)
     else:
         asked.set_user_attr("best_epoch", progress.best_epoch)
-    shown = Trial(asked.number, values, changed.flat(), state.name.lower(), started, records, progress.best, error)
-    # MLflow first: a trial that the study counts is one that MLflow has
+    shown = Trial(asked.number, values, changed, state.name.lower(), started, records, progress.best, error)
+    # on disk for MLflow first: a trial that the study counts is one that MLflow will have
     sweep.log(shown)
     running.tell(asked, progress.best if state == TrialState.COMPLETE else None, state)
+    study.seal(params)
     return shown

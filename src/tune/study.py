@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -38,20 +39,24 @@ def opened(params: Params, schema: Schema) -> Iterator[Study]:
     RunError while another process has the study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with locks.held(paths.root() / "models" / "tune.lock", "is tuning in this project"):
+    with locks.held(lock(), "is tuning in this project"):
         study = _load(params, name(params, schema))
         if not study.trials:
             _queue_current(study, params)
         yield study
 
 
-def requeue(study: Study) -> list[int]:
-    """Queue trials again that were running when their process died; returns the numbers they had."""
-    left = study.get_trials(states=(TrialState.RUNNING,))
-    for trial in left:
+def lock() -> Path:
+    """Who searches holds this, whichever study it is."""
+    return paths.root() / "models" / "tune.lock"
+
+
+def requeue(study: Study, forget: Callable[[int], None]) -> None:
+    """Queue trials again that were running when their process died; `forget` gets the number that each had."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        forget(trial.number)
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
-    return [trial.number for trial in left]
 
 
 def name(params: Params, schema: Schema) -> str:
@@ -101,17 +106,84 @@ def _storage(address: str) -> BaseStorage | str:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         mend(path)
+        check(path)
+    else:
+        unseal(path)
     return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+def seal(params: Params) -> None:
+    """Note what the journal holds now, so that damage to it is noticed. What comes after is not sealed yet."""
+    path = paths.root() / params.tune.storage
+    if "://" not in params.tune.storage:
+        content = path.read_bytes()
+        files.write_sealed(_seal_of(path), {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def check(journal: Path) -> None:
+    """InputError when the journal is not what it was when it was sealed."""
+    was = sealed(journal)
+    if was and hashlib.sha256(journal.read_bytes()[: was["bytes"]]).hexdigest() != was["sha256"]:
+        raise InputError(f"{journal} is damaged: its SHA-256 is not that of {_seal_of(journal).name}")
+
+
+def sealed(journal: Path) -> dict[str, Any] | None:
+    """What was noted of the journal: bytes and sha256; None when nothing was. InputError when that is damaged."""
+    return files.read_sealed(_seal_of(journal)) if _seal_of(journal).exists() else None
+
+
+def set_aside(journal: Path) -> None:
+    """Take a damaged journal out of the way; the study begins anew."""
+    unseal(journal)
+    journal.replace(journal.with_name(journal.name + ".damaged"))
+
+
+def unseal(journal: Path) -> None:
+    _seal_of(journal).unlink(missing_ok=True)
+
+
+def _seal_of(journal: Path) -> Path:
+    return journal.with_name(journal.name + ".seal.json")
+
+
+def look(journal: Path) -> tuple[int, int, bool]:
+    """(whole lines, number from 1 of the first of them that is no record or 0, whether a torn line follows them)."""
+    whole, torn = _whole(journal)
+    lines = whole.splitlines()
+    return len(lines), next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0), bool(torn)
 
 
 def mend(journal: Path) -> None:
     """Cut off a last line that a crash has torn: Optuna would write behind it, and could not read the journal again."""
-    content = journal.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
+    whole, torn = _whole(journal)
+    if torn:
         cli.say(f"{journal}: the last line was torn by a crash, and is removed")
         files.write_bytes(journal, whole)
     json.loads(whole.splitlines()[-1] if whole else b"{}")
+
+
+def cut(journal: Path, line: int) -> None:
+    """End a journal before a damaged line, and keep all of it beside. Records behind it count trials from those before,
+    so with the one line left out they would be taken for those of other trials."""
+    content = journal.read_bytes()
+    files.write_bytes(journal.with_name(journal.name + ".damaged"), content)
+    unseal(journal)
+    files.write_bytes(journal, b"".join(content.splitlines(keepends=True)[: line - 1]))
+
+
+def _whole(journal: Path) -> tuple[bytes, bytes]:
+    """The whole lines of a journal, and what a crash has left of the next one."""
+    content = journal.read_bytes()
+    end = content.rfind(b"\n") + 1
+    return content[:end], content[end:]
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "op_code" in record
 
 
 def _queue_current(study: Study, params: Params) -> None:

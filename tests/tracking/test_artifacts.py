@@ -13,7 +13,7 @@ from sklearn.datasets import load_diabetes
 
 from src import export, fingerprint, paths, training
 from src.serving import Predictor
-from src.tracking import artifacts, run
+from src.tracking import artifacts, run, store
 from src.tracking.history import History
 
 TABLE = pd.DataFrame(
@@ -52,7 +52,7 @@ SERVE = """if True:
 
 
 @pytest.fixture
-def logged(prepared_data, empty_store, workspace):
+def logged(same_process, prepared_data, empty_store, workspace):
     """logged(source, task, **changes) → the run of a short training, with all that the train stage leaves in it."""
     shutil.copy2(empty_store, workspace / "mlflow.db")
 
@@ -64,7 +64,7 @@ def logged(prepared_data, empty_store, workspace):
         mark = fingerprint.of(params, data.schema)
         epochs = list(training.train(params, data, folder))
         report = export.export(params, data, folder, mark)
-        with run.begin(params, data.schema, mark, folder / "run.json") as opened:
+        with run.begin(params, data.schema, mark, folder) as opened:
             artifacts.log_data(opened, data.schema)
             artifacts.log_training(opened, params, data.schema, folder, report)
         assert len(History(folder).read()[0]) == len(epochs)
@@ -83,7 +83,7 @@ def test_the_logged_model_answers_as_the_predictor_does(logged, workspace):
         opened, *_ = logged(source, task, **({"prepare.target": "kind"} if source == "rows.csv" else {}))
         rows.to_parquet(workspace / f"{task}.rows")
         expected[task] = Predictor(paths.MODELS).predict(rows)
-        words += [opened.id, f"{task}.rows", f"{task}.predictions"]
+        words += [opened.facts["run_id"], f"{task}.rows", f"{task}.predictions"]
     shutil.rmtree(workspace / "models")
 
     environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "PYTHONSAFEPATH": "1"}
@@ -99,34 +99,35 @@ def test_the_logged_model_answers_as_the_predictor_does(logged, workspace):
 
 def test_what_the_train_stage_leaves_in_the_run(logged, workspace):
     opened, params, data, folder, report = logged("wine", "classification")
-    client = opened.client
-    assert {item.path for item in client.list_artifacts(opened.id)} == {"train", "checkpoints"}
+    client, run_id = store.connect(params.tracking), opened.facts["run_id"]
+    assert {item.path for item in client.list_artifacts(run_id)} == {"train", "checkpoints"}
     epochs = sorted({report["best_epoch"], report["epochs"]})
     names = [f"checkpoints/epoch-{epoch:06d}.pt{suffix}" for epoch in epochs for suffix in ("", ".sha256")]
-    assert [item.path for item in client.list_artifacts(opened.id, "checkpoints")] == names
-    kept = client.download_artifacts(opened.id, "checkpoints", str(workspace))
+    assert [item.path for item in client.list_artifacts(run_id, "checkpoints")] == names
+    kept = client.download_artifacts(run_id, "checkpoints", str(workspace))
     for name in os.listdir(kept):
         if name.endswith(".sha256"):
             subprocess.run(["sha256sum", "--check", "--strict", name], cwd=kept, check=True)
 
-    found = client.get_run(opened.id)
+    found = client.get_run(run_id)
     assert found.data.metrics["best_train/accuracy"] == report["accuracy"]
     assert found.data.metrics["best_epoch"] == report["best_epoch"]
     assert f"Best epoch {report['best_epoch']} of 5" in found.data.tags["mlflow.note.content"]
-    check_the_model(client, opened, data.schema, workspace)
+    check_the_model(client, run_id, data.schema, workspace)
 
     # the stage again, complete as it is: no second model
-    artifacts.log_training(opened, params, data.schema, folder, report)
-    assert len(models_of(client, opened)) == 1
+    with opened:
+        artifacts.log_training(opened, params, data.schema, folder, report)
+    assert len(models_of(client, run_id)) == 1
 
 
-def models_of(client, opened):
-    experiment_id = client.get_run(opened.id).info.experiment_id
-    return client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{opened.id}'")
+def models_of(client, run_id):
+    experiment_id = client.get_run(run_id).info.experiment_id
+    return client.search_logged_models([experiment_id], filter_string=f"source_run_id = '{run_id}'")
 
 
-def check_the_model(client, opened, schema, workspace):
-    (model,) = models_of(client, opened)
+def check_the_model(client, run_id, schema, workspace):
+    (model,) = models_of(client, run_id)
     assert model.model_uri == f"models:/{model.model_id}"
     place = Path(model.artifact_location.removeprefix("file://"))
     assert place.is_relative_to(workspace)

@@ -1,31 +1,20 @@
 import json
-import shutil
 import signal
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
-from src import fingerprint
+from src import paths
 from src.errors import InputError
 from src.params import changed
-from src.tracking import artifacts, run, store
+from src.tracking import artifacts, courier, outbox, run, store
 from src.tracking.history import History
-from src.tracking.replica import Replica, metrics_of
+from src.tracking.replica import metrics_of
+from src.tracking.sender import Sender
 
-
-@pytest.fixture
-def tracked(prepared_data, empty_store, workspace):
-    """(params, data, mark) with an empty MLflow store in the workspace."""
-    params, data = prepared_data("wine")
-    shutil.copy2(empty_store, workspace / "mlflow.db")
-    return params, data, fingerprint.of(params, data.schema)
-
-
-def begin(tracked, workspace):
-    params, data, mark = tracked
-    return run.begin(params, data.schema, mark, workspace / "run.json")
+real_courier = courier.Courier
 
 
 @pytest.mark.parametrize(
@@ -38,98 +27,122 @@ def begin(tracked, workspace):
         (SystemExit, "KILLED"),
     ],
 )
-def test_the_status_is_what_happened(tracked, workspace, error, status):
-    opened = begin(tracked, workspace)
-    with pytest.raises(error) if error else nullcontext(), opened:
-        assert opened.client.get_run(opened.id).info.status == "RUNNING"
+def test_the_status_is_what_happened(begin, client, found, error, status):
+    with pytest.raises(error) if error else nullcontext(), begin() as opened:
+        assert outbox.Outbox(opened.key).status == "RUNNING"
         if error:
             raise error("a reason")
-    assert opened.client.get_run(opened.id).info.status == status
-    names = [item.path for item in opened.client.list_artifacts(opened.id)]
+    assert found(opened).info.status == status
+    names = [item.path for item in client.list_artifacts(found(opened).info.run_id)]
     assert names == (["traceback.txt"] if status == "FAILED" else [])
+    assert outbox.found() == []  # all is told
 
 
-def test_a_run_is_found_again_by_its_note(tracked, workspace):
-    first = begin(tracked, workspace)
-    assert begin(tracked, workspace).id == first.id
-    params, data, mark = tracked
-    other = changed(params, {"tracking.experiment": "other"})
-    assert run.begin(other, data.schema, mark, workspace / "run.json").id != first.id
-    first.client.delete_run(first.id)
-    assert begin(tracked, workspace).id != first.id
+def test_a_run_is_found_again_by_its_note(begin, tracked, client, found, workspace):
+    with begin() as first:
+        pass
+    first.write(workspace / run.NOTE)
+    assert begin().facts["run_id"] == found(first).info.run_id
+    other = changed(tracked[0], {"tracking.experiment": "other"})
+    assert begin(params=other).key != first.key
+    first.write(workspace / run.NOTE)
+    client.delete_run(found(first).info.run_id)
+    with begin() as again:
+        pass
+    assert found(again).info.run_id != first.facts["run_id"]
+    assert found(again).data.tags["restored.run_id"] == first.facts["run_id"]
 
 
-def test_params_and_numbers_are_logged_once(tracked, workspace):
-    opened = begin(tracked, workspace)
+def test_a_note_that_is_damaged_is_set_aside_and_the_run_is_a_new_one(begin, workspace, capsys):
+    first, note = begin(), workspace / run.NOTE
+    note.write_bytes(note.read_bytes().replace(first.key[:4].encode(), b"0000"))
+    assert begin().key not in (first.key, "0000" + first.key[4:])
+    assert "run.json is damaged: its SHA-256 is not the one written in it" in capsys.readouterr().err
+    assert (workspace / "run.json.damaged").exists()
+
+
+def test_params_and_numbers_are_logged_once(begin, tracked, found, curve):
+    for loss in (0.5, 0.5, 0.4):
+        with begin() as opened:
+            opened.log_metrics({"loss": loss}, "test/")
+    data = found(opened).data
+    assert data.params == {key: run.text(value) for key, value in tracked[0].flat().items()}
+    assert curve(opened, "test/loss") == [(0, 0.5), (0, 0.4)]
+    assert data.metrics["test/loss"] == 0.4
+
+
+def test_a_param_that_is_another_now_is_a_tag(begin, tracked, found):
+    with begin():
+        pass
+    with begin(params=changed(tracked[0], {"train.checkpoints_kept": 3})) as opened:
+        pass
+    assert found(opened).data.params["train.checkpoints_kept"] == "2"
+    assert found(opened).data.tags["changed.train.checkpoints_kept"] == "3"
+
+
+def test_a_password_in_the_address_is_written_nowhere(begin, tracked, workspace):
+    params = changed(tracked[0], {"tracking.uri": "postgresql://me:secret@127.0.0.1:9/x"})
+    opened = begin(params=params)
+    opened.write(workspace / "run.json")
+    with suppress(InputError), opened:  # the store cannot be reached from this process
+        opened.set_tags({"a": "b"})
+    written = [path.read_text() for path in workspace.rglob("*.json*") if "prepared" not in path.parts]
+    assert any("postgresql://***@127.0.0.1:9/x" in text for text in written)
+    assert not any("secret" in text for text in written)
+
+
+def test_a_lost_run_is_opened_anew_once_and_says_where_it_came_from(begin, tracked, workspace, empty_store, found):
+    with begin() as lost:
+        pass
+    lost.write(paths.RUN)
+    (workspace / "mlflow.db").write_bytes(empty_store.read_bytes())
     for _ in range(2):
-        opened.log_params(tracked[0].flat())
-        opened.log_metrics({"loss": 0.5}, "test/")
-    data = opened.client.get_run(opened.id).data
-    assert data.params["train.optimizer"] == "adamw"
-    assert set(data.params) == set(tracked[0].flat())
-    assert len(opened.client.get_metric_history(opened.id, "test/loss")) == 1
-    opened.log_metrics({"loss": 0.4}, "test/")
-    assert opened.client.get_run(opened.id).data.metrics["test/loss"] == 0.4
+        with run.rejoin(tracked[0]) as again:
+            again.log_metrics({"accuracy": 1.0}, "test/")
+    one = found(again)
+    assert one.info.run_id != lost.facts["run_id"]
+    assert one.data.tags["restored.run_id"] == lost.facts["run_id"]
+    assert one.data.tags["restored.from"] == f"sqlite:///{workspace}/mlflow.db"
+    assert one.data.params["train.optimizer"] == "adamw"
+    assert one.info.status == "FINISHED"
 
 
-def test_a_password_in_the_address_is_written_nowhere(tracked, workspace):
-    opened = begin(tracked, workspace)
-    opened.log_params({"tracking.uri": "http://me:secret@host/x"})
-    assert opened.client.get_run(opened.id).data.params["tracking.uri"] == "http://***@host/x"
-    assert "tracking_uri" in json.loads((workspace / "run.json").read_text())
-
-
-def test_a_lost_run_is_opened_anew_once_and_says_where_it_came_from(tracked, workspace, empty_store):
-    lost = begin(tracked, workspace)
-    shutil.copy2(empty_store, workspace / "mlflow.db")
-    first, second = (run.rejoin(tracked[0], workspace / "run.json") for _ in range(2))
-    assert first.id == second.id != lost.id
-    assert first.client.get_run(first.id).data.tags["restored.run_id"] == lost.id
-
-
-def test_the_run_that_failed_keeps_no_password_in_its_traceback(tracked, workspace):
-    opened = begin(tracked, workspace)
-    with pytest.raises(ValueError, match="secret"), opened:
+def test_the_run_that_failed_keeps_no_password_in_its_traceback(begin, client, found):
+    with pytest.raises(ValueError, match="secret"), begin() as opened:
         raise ValueError("POST http://me:secret@host/api failed")
-    text = Path(opened.client.download_artifacts(opened.id, "traceback.txt")).read_text(encoding="utf-8")
+    text = Path(client.download_artifacts(found(opened).info.run_id, "traceback.txt")).read_text(encoding="utf-8")
     assert "ValueError: POST http://***@host/api failed" in text
     assert "secret" not in text.replace('raise ValueError("POST http://***@host/api failed")', "")
 
 
-def test_a_store_that_is_lost_does_not_hide_how_the_training_ended(tracked, workspace, capsys):
-    opened, history = begin(tracked, workspace), History(workspace)
-    with pytest.raises(KeyboardInterrupt), opened, opened.following(workspace):  # noqa: PT012
-        opened.client.delete_run(opened.id)  # MLflow refuses its metrics from here on
-        history.append(record(1))
-        raise KeyboardInterrupt
-    assert "MLflow lacks the last epochs, they are sent when training goes on" in capsys.readouterr().err
-    opened.client.restore_run(opened.id)
-    with opened, opened.following(workspace):
-        history.append(record(2))
-    assert [metric.step for metric in opened.client.get_metric_history(opened.id, "val/loss")] == [1, 2]
-    assert opened.client.get_run(opened.id).info.status == "FINISHED"
+def test_a_run_deleted_under_it_is_opened_anew_with_its_whole_curve(begin, tracked, client, found, curve, workspace):
+    with begin() as opened:
+        History(workspace).append(record(1))
+        sender = Sender(tracked[0].tracking, opened.key)
+        sender.send()
+        first = sender.run_id
+        client.delete_run(first)
+        History(workspace).append(record(2))
+        with pytest.raises(Exception, match="deleted"):
+            sender.send()
+    assert found(opened).info.run_id != first
+    assert curve(opened, "val/loss") == [(1, 2.0), (2, 1.0)]
+    assert found(opened).info.status == "FINISHED"
 
 
-def test_a_store_that_is_lost_at_the_end_is_bad_input(tracked, workspace):
-    opened, history = begin(tracked, workspace), History(workspace)
-    with pytest.raises(InputError, match=r"mlflow.db failed: .* when the store is back, the same command goes on"):  # noqa: PT012, SIM117
-        with opened, opened.following(workspace):
-            opened.client.delete_run(opened.id)
-            history.append(record(1))
-    opened.client.restore_run(opened.id)
-    with pytest.raises(InputError, match=r"mlflow.db failed"), opened:
-        opened.client.delete_run(opened.id)
-
-
-def test_while_it_is_followed_the_machines_load_is_kept_too(tracked, workspace):
-    opened, history = begin(tracked, workspace), History(workspace)
-    with opened, opened.following(workspace):
-        history.append(record(1))
-        deadline = time.monotonic() + 30
-        while not any(key.startswith("system/") for key in opened.client.get_run(opened.id).data.metrics):
+def test_while_it_trains_the_machines_load_is_kept_too(begin, found, workspace, monkeypatch):
+    monkeypatch.setattr(courier, "Courier", real_courier)
+    with begin() as opened:
+        History(workspace).append(record(1))
+        box, deadline = outbox.Outbox(opened.key), time.monotonic() + 60
+        while not box.load.read()[0]:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert "system/cpu_utilization_percentage" in opened.client.get_run(opened.id).data.metrics
+    metrics = found(opened).data.metrics
+    assert "system/cpu_utilization_percentage" in metrics
+    assert metrics["val/loss"] == 2.0
+    assert opened.facts["run_id"] == found(opened).info.run_id
+    assert outbox.found() == []
 
 
 def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
@@ -152,52 +165,57 @@ def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
     assert steps == list(range(1, history.count("\n") + 1))
 
 
-def test_the_data_is_an_input_of_the_run(tracked, workspace):
-    opened, schema = begin(tracked, workspace), tracked[1].schema
-    artifacts.log_data(opened, schema)
-    (data,) = opened.client.get_run(opened.id).inputs.dataset_inputs
+def test_the_data_is_an_input_of_the_run(begin, tracked, found):
+    schema = tracked[1].schema
+    for _ in range(2):
+        with begin() as opened:
+            artifacts.log_data(opened, schema)
+    (data,) = found(opened).inputs.dataset_inputs
     assert (data.dataset.name, schema.digest.startswith(data.dataset.digest)) == ("wine", True)
     columns = json.loads(data.dataset.schema)["mlflow_colspec"]
     assert [column["name"] for column in columns] == [column.name for column in schema.columns]
 
 
 def record(epoch):
-    return {"epoch": epoch, "lr": 0.1, "train/loss": 1 / epoch, "val/loss": 2 / epoch}
+    return {"epoch": epoch, "lr": 0.1, "train/loss": 1 / epoch, "val/loss": 2 / epoch, "time": 1e9 + epoch}
 
 
-def test_each_epoch_reaches_mlflow_once_and_in_order(tracked, workspace):
-    opened, history = begin(tracked, workspace), History(workspace)
-    for epoch in (1, 2, 3):
-        history.append(record(epoch))
-    Replica(opened.client, opened.id, history).close()  # starts late
-    replica = Replica(opened.client, opened.id, history)
-    for epoch in (4, 5):
-        history.append(record(epoch))
-    replica.close()
-    history.restore(history.read()[0][:4], print)  # a crash before the checkpoint of epoch 5: it is trained again
-    replica = Replica(opened.client, opened.id, history)
-    for epoch in (5, 6):
-        history.append(record(epoch))
-    replica.close()
+def test_each_epoch_reaches_mlflow_once_and_in_order(begin, curve, workspace):
+    history = History(workspace)
+    for epochs in ((1, 2, 3), (4, 5)):
+        with begin() as opened:
+            for epoch in epochs:
+                history.append(record(epoch))
+    history.restore(history.read()[0][:4], print)  # the checkpoint of epoch 5 was damaged: it is trained again
+    with begin() as opened:
+        for epoch in (5, 6):
+            history.append({**record(epoch), "time": 2e9})
     for key in ("train/loss", "val/loss", "lr"):
-        found = opened.client.get_metric_history(opened.id, key)
-        assert [(metric.step, metric.value) for metric in found] == [
-            (epoch, record(epoch)[key]) for epoch in range(1, 7)
-        ]
+        assert curve(opened, key) == [(epoch, record(epoch)[key]) for epoch in range(1, 7)]
 
 
-def test_more_epochs_than_fit_one_call(tracked, workspace):
-    opened, history = begin(tracked, workspace), History(workspace)
-    text = "".join(json.dumps({**record(epoch), "time": 1.0}) + "\n" for epoch in range(1, 801))
-    history.path.write_text(text)
+def test_more_epochs_than_fit_one_call(begin, tracked, client, curve, workspace):
+    history = History(workspace)
+    history.restore([record(epoch) for epoch in range(1, 801)], print)
+    with begin() as opened:
+        pass
+    assert [step for step, _ in curve(opened, "lr")] == list(range(1, 801))
+    history.restore([record(epoch) for epoch in range(1, 1201)], print)
     # a process that died between two calls has left an epoch half sent: this must not repeat any of it
-    half = [metric for row in history.read()[0] for metric in metrics_of(row)][:1001]
-    for start in range(0, 1001, 1000):
-        opened.client.log_batch(opened.id, half[start : start + 1000])
-    Replica(opened.client, opened.id, history).close()
+    half = [metric for row in history.read()[0][800:] for metric in metrics_of(row)][:701]
+    client.log_batch(opened.facts["run_id"], half)
+    with begin():
+        pass
     for key in ("lr", "train/loss", "val/loss"):
-        found = opened.client.get_metric_history(opened.id, key)
-        assert [metric.step for metric in found] == list(range(1, 801)), key
+        assert [step for step, _ in curve(opened, key)] == list(range(1, 1201)), key
+
+
+def test_a_value_that_is_no_finite_number_is_marked(begin, found, curve, workspace):
+    with begin() as opened:
+        History(workspace).append({**record(1), "val/roc_auc": float("nan")})
+        History(workspace).append({**record(2), "val/roc_auc": float("inf")})
+    assert str(curve(opened, "val/roc_auc")[0]) == "(1, nan)"
+    assert found(opened).data.tags["not_finite.val/roc_auc"] == "nan at step 1"
 
 
 def test_experiments_lie_in_the_root_wherever_the_process_runs(tracked, workspace, monkeypatch):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from src import files
 from src.tune import study
 
 pytestmark = pytest.mark.pipeline
@@ -107,7 +108,9 @@ def test_data_that_is_missing_or_stale_is_prepared_first(new_project):
     project.set(**QUICK)
     assert "dvc repro prepare" in tune(project, "--trials", "1")
     schema = project.path / "data/prepared/schema.json"
-    schema.write_text(schema.read_text().replace('"seed": 0', '"seed": 1'))
+    values = files.read_sealed(schema)
+    values["made_with"]["seed"] = 1
+    files.write_sealed(schema, values)
     assert "dvc repro prepare" in tune(project, "--trials", "1")
     assert '"seed": 0' in schema.read_text()
 
@@ -145,7 +148,20 @@ def test_a_journal_that_is_broken_is_bad_input_and_left_alone(project):
 def test_a_last_line_that_a_crash_has_torn_is_cut_off(workspace):
     journal = workspace / "tune.journal"
     journal.write_bytes(b'{"op_code": 0}\n{"op_code": 4, "wor')
+    assert study.look(journal) == (1, 0, True)
+    assert journal.read_bytes() == b'{"op_code": 0}\n{"op_code": 4, "wor'
     study.mend(journal)
     assert journal.read_bytes() == b'{"op_code": 0}\n'
     study.mend(journal)
     assert journal.read_bytes() == b'{"op_code": 0}\n'
+    assert study.look(journal) == (1, 0, False)
+
+
+def test_a_damaged_line_ends_the_journal_and_a_copy_is_kept(workspace):
+    journal = workspace / "tune.journal"
+    content = b'{"op_code": 0}\n{"op_code": 4}\n[4, "op_code"\n{"op_code": 5}\n'
+    journal.write_bytes(content)
+    assert study.look(journal) == (4, 3, False)
+    study.cut(journal, 3)
+    assert journal.read_bytes() == b'{"op_code": 0}\n{"op_code": 4}\n'
+    assert (workspace / "tune.journal.damaged").read_bytes() == content

@@ -1,0 +1,102 @@
+"""What MLflow says of the runs of this project, against what this project knows of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from src import files
+from src.errors import InputError
+from src.sections import Tracking
+from src.tracking import lineage, outbox, run, store
+from src.tracking.history import History
+from src.tracking.logged import is_there
+from src.tracking.replica import KEY, metrics_of
+from src.tracking.sender import Sender
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+class Curve(NamedTuple):
+    """A run's curves against the durable history: points that MLflow lacks, and those that it has more than once."""
+
+    name: str
+    run_id: str
+    points: int
+    missing: int
+    repeated: int
+
+
+def stale(client: MlflowClient, tracking: Tracking) -> list[Run]:
+    """Runs of this project on this machine that are RUNNING in MLflow, and that no process has open."""
+    mine = f"attributes.status = 'RUNNING' and tags.`{lineage.HOME}` = '{lineage.home()}'"
+    running = _every(client, [store.experiment(client, tracking)], mine)
+    return [one for one in running if not outbox.is_held(outbox.Outbox(one.data.tags.get(KEY, "none")))]
+
+
+def end(client: MlflowClient, left: Run) -> None:
+    """Say of a run that nobody has open that it was KILLED, when MLflow heard last of it."""
+    times = [metric.timestamp for metric in left.data._metric_objs]
+    client.set_terminated(left.info.run_id, "KILLED", max(times, default=left.info.start_time))
+
+
+def curve(client: MlflowClient, tracking: Tracking, folder: Path) -> Curve | None:
+    """The run of the training in `folder` against its history; None where MLflow has no such run. InputError when
+    either is damaged."""
+    if not (folder / run.NOTE).exists():
+        return None
+    note = files.read_sealed(folder / run.NOTE)
+    experiment_id = store.experiment(client, tracking)
+    run_id = note["run_id"]
+    if run_id is None:  # it was killed before it knew
+        named = client.search_runs([experiment_id], f"tags.`{KEY}` = '{note['key']}'")
+        run_id = named[0].info.run_id if named else None
+    if run_id is None or not is_there(client, run_id, experiment_id):
+        return None
+    wanted = [(metric.key, metric.step) for record in History(folder).read()[0] for metric in metrics_of(record)]
+    there: Counter[tuple[str, int]] = Counter()
+    for key in {key for key, _ in wanted}:
+        there.update((key, metric.step) for metric in client.get_metric_history(run_id, key))
+    missing = sum(point not in there for point in wanted)
+    return Curve(note["name"], run_id, len(wanted), missing, sum(count > 1 for count in there.values()))
+
+
+def resend(tracking: Tracking, folder: Path) -> None:
+    """Have MLflow told of all epochs of a training again; those that it has stay as they are."""
+    note = files.read_sealed(folder / run.NOTE)
+    here = {"tracking_uri": store.redact(store.uri(tracking)), "experiment": tracking.experiment}
+    facts = {**note, **here, "origin": None, "parent": None, "tags": {}, "params": {}, "history": run.place(folder)}
+    with outbox.opened(facts) as box:
+        box.say("tags", values={"history.sent_again": "true"})
+    sync(tracking)
+
+
+def sync(tracking: Tracking, say: Callable[[str], None] = lambda _: None) -> None:
+    """Tell MLflow all that waits. InputError when the store cannot be reached, or fails on the way."""
+    outbox.bury()
+    sender, refused = Sender(tracking), []
+    waiting = sender.waiting()
+    if waiting:
+        sender.connect()  # a store that is down is told once, and not for each run
+    for count, box in enumerate(waiting, start=1):
+        say(f"run {count} of {len(waiting)}: {box.header['name']}")
+        try:
+            sender.send_other(box)
+        except Exception as error:  # MLflow lets through whatever its server or its database raises
+            refused.append(f"{box.path}: {store.reason(error)}")
+    if refused:
+        raise InputError("\n  ".join([f"MLflow could not be told of {len(refused)} runs, which are kept:", *refused]))
+
+
+def _every(client: MlflowClient, experiments: list[str], wanted: str) -> Iterator[Any]:
+    token = None
+    while True:
+        page = client.search_runs(experiments, wanted, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

@@ -1,0 +1,45 @@
+"""The load of the machine while a training runs: processor, memory, disk, network, GPU, by MLflow's own monitors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from src.tracking.outbox import Outbox
+
+EVERY = 1.0  # seconds
+LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no more is kept
+
+
+def watch(box: Outbox, over: threading.Event) -> None:
+    """Put a reading into the outbox now and then, from a thread, until it is over."""
+    threading.Thread(target=_watch, args=(box, over), name="machine", daemon=True).start()
+
+
+def _watch(box: Outbox, over: threading.Event) -> None:
+    monitors = _monitors()
+    box.load.mend()
+    while not over.wait(EVERY):
+        if box.load.path.exists() and box.load.path.stat().st_size - box.sent["load"] > LARGEST:
+            continue
+        values: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.collect_metrics()
+            values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        with suppress(OSError):  # a disk that is full is for the training to tell
+            box.load.append({"time": time.time(), "values": values})
+
+
+def _monitors() -> list[Any]:
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    found: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(ImportError, RuntimeError):  # no NVIDIA GPU here
+        found.append(GPUMonitor())
+    return found
