@@ -78,5 +78,5 @@ class Courier:
             word, _, rest = line.rstrip("\n").partition(" ")
             if word == "run_id":
                 self._run_id = rest or self._run_id
-            else:
+            elif word == "say":  # libraries print there too, addresses among it
                 cli.say(rest)

@@ -76,6 +76,7 @@ def connect(tracking: Tracking) -> MlflowClient:
 def configure() -> None:
     """Settings that MLflow reads when it is imported, unless the user has chosen others."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar for each small file
     # MLflow waits about four minutes a call for a server that is gone; the outbox makes a short wait safe
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
