@@ -32,6 +32,7 @@ PAUSE = 1.0  # seconds between two looks, so that short epochs share a batch
 LONGEST = 30.0  # seconds between two attempts when MLflow cannot be reached
 PATIENCE, HASTE = 10.0, 4.0  # seconds without an answer after which the last attempt is given up
 IMPORTS = 60.0  # seconds that importing MLflow may take on a busy machine
+BUSY = 30.0  # seconds to wait for another process that tells MLflow of the same run
 UNSENT = 3  # exit code
 
 
@@ -72,7 +73,9 @@ class Sender:
     def _send_own(self, box: Outbox) -> None:
         try:
             if self._own is None:
-                self._held.enter_context(locks.held(box.path / "sending", "tells MLflow of this run"))
+                # the process beside a stage that was killed just now may still be at it
+                self._got_on(BUSY)
+                self._held.enter_context(locks.held(box.path / "sending", "tells MLflow of this run", BUSY))
                 self._own = Replica(self.connect(), box, self._tracking, self._got_on)
             is_over = self._own.send()
             self.run_id = self._own.run_id
