@@ -356,7 +356,7 @@ def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_proj
     beside = psutil.Process(stage.pid).children()
     stage.kill()
     stage.communicate()
-    _, left = psutil.wait_procs(beside, timeout=5)
+    _, left = psutil.wait_procs(beside, timeout=30)
     assert beside
     assert not left
     if project.runs()[0].info.status == "RUNNING":  # a machine so busy that its few seconds were too short

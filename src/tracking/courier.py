@@ -20,7 +20,7 @@ from src.sections import Tracking
 
 COMMAND = [sys.executable, "-m", "src.tracking.sender"]
 SOURCES = Path(__file__).resolve().parents[2]
-# how long it may go on without progress, in seconds: the last thing it is told. Nothing at all: this process is KILLED
+# how long it may go on at most, in seconds: the last thing it is told. Nothing at all: this process is KILLED
 REGULAR, INTERRUPTED, ORPHANED, KILLED = 3600.0, 30.0, 2.0, 4.0
 WAITS = "what MLflow was not told waits in models/outbox. The next stage tells it, or: python -m src.doctor --sync"
 

@@ -127,8 +127,7 @@ class Stage:
         threading.Thread(target=self._listen, name="stage", daemon=True).start()
 
     def _allowed(self, limit: float) -> float:
-        usual = PATIENCE if limit == REGULAR and not self.is_failing else HASTE
-        return min(usual + self._needs, limit)
+        return (PATIENCE if limit == REGULAR and not self.is_failing else HASTE) + self._needs
 
     def got_on(self, seconds: float) -> None:
         """A step is done; the next may need so many seconds."""
@@ -138,8 +137,9 @@ class Stage:
         word = sys.stdin.readline()
         limit = float(word or KILLED)
         self._step = time.monotonic()
+        end = self._step + limit
         self.over.set()
-        while time.monotonic() < self._step + self._allowed(limit):
+        while time.monotonic() < min(self._step + self._allowed(limit), end):
             time.sleep(0.1)
         tell("say", "MLflow does not answer")
         os._exit(UNSENT)
