@@ -122,20 +122,15 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
 
     A damaged one is named and set aside, and the one before it is used. InputError when all are damaged.
     """
-    paths = found(folder)[::-1]
-    for path in paths:
+    there = found(folder)[::-1]
+    for path in there:
         try:
             return read(path)
         except InputError as error:
-            say(f"{error}. Set aside as {set_aside(path).name}")
-    if paths or any(folder.glob("epoch-*.pt.damaged")):
+            say(f"{error}. Set aside as {files.set_aside(path).name}")
+    if there or any(folder.glob("epoch-*.pt.damaged")):
         raise InputError(f"every checkpoint in {folder} is damaged. To train from the start: rm -r {folder}")
     return None
-
-
-def set_aside(path: Path) -> Path:
-    """Take a damaged file out of the way, kept for who wants to look at it; returns where it is."""
-    return path.replace(path.with_name(path.name + ".damaged"))
 
 
 def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Callable[[str], None]) -> None:
@@ -146,7 +141,7 @@ def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Cal
     for mark in marks:
         with suppress(FileNotFoundError):  # another process trains there, or removes it
             others[mark.parent] = mark.stat().st_mtime
-            sizes[mark.parent] = sum(file.stat().st_size for file in mark.parent.iterdir())
+            sizes[mark.parent] = files.size(mark.parent)
     left = sum(sizes.values())
     for folder in sorted(sizes, key=lambda other: others[other]):
         age = (time.time() - others[folder]) / 86_400

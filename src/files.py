@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,29 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def sync(path: Path) -> None:
+    """Make a file, or all in a folder, outlive a power cut."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            sync(inside)
+        sync_folder(path)
+    else:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; one that another process removes meanwhile counts for nothing."""
+    if not path.is_dir():
+        return path.stat().st_size
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(folder) / name).stat().st_size
+    return total
+
+
 def write_json(path: Path, value: Any) -> None:
     # json writes a float with the fewest digits that read back equal, so equal results are equal bytes
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
@@ -72,18 +96,23 @@ def write_sealed(path: Path, value: dict[str, Any]) -> None:
     write_json(path, sealed(value))
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The value in a file of write_sealed; InputError when it is missing or damaged."""
+def read_sealed(path: Path, remedy: str = "Delete it and run: dvc repro") -> dict[str, Any]:
+    """The value in a file of write_sealed; InputError, which ends with the remedy, when it is missing or damaged."""
     value = read_json(path)
     try:
         return unsealed(value)
     except ValueError as error:
-        raise InputError(f"{path} is damaged: {error}. Delete it and run: dvc repro") from None
+        raise InputError(f"{path} is damaged: {error}. {remedy}") from None
 
 
 def _digest(value: dict[str, Any]) -> str:
     # parsed JSON keeps its order, and its floats to the bit, so the text comes out the same again
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Take a damaged file out of the way, kept for who wants to look at it; returns where it is."""
+    return path.replace(path.with_name(path.name + ".damaged"))
 
 
 def sha256(path: Path) -> str:

@@ -56,8 +56,8 @@ class Journal:
             os.truncate(self.path, len(whole))
         return whole != content
 
-    def salvage(self) -> bool:
-        """Leave out the lines that are damaged, and keep a copy of all beside. Whether there were any."""
+    def salvage(self) -> None:
+        """Leave out the lines that are damaged, and keep a copy of all beside."""
         good, content = [], self.path.read_bytes() if self.path.exists() else b""
         for text in content.splitlines(keepends=True):
             try:
@@ -65,11 +65,9 @@ class Journal:
             except ValueError:
                 continue
             good.append(text)
-        if b"".join(good) == content:
-            return False
-        files.write_bytes(self.path.with_name(self.path.name + ".damaged"), content)
-        files.write_bytes(self.path, b"".join(good))
-        return True
+        if b"".join(good) != content:
+            files.write_bytes(self.path.with_name(self.path.name + ".damaged"), content)  # first: none is lost between
+            files.write_bytes(self.path, b"".join(good))
 
 
 def line(record: Record) -> bytes:

@@ -5,9 +5,9 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 
 EVERY = 0.5  # seconds between two looks
-
 
 _gone = threading.Event()
 
@@ -30,11 +30,9 @@ def _watch() -> None:
     dvc = next((process for process in parents if "dvc" in map(os.path.basename, process.cmdline()[:3])), None)
     if dvc is None:  # a program that uses dvc as a library
         return
-    try:
+    with suppress(psutil.NoSuchProcess):  # gone between the two questions
         while dvc.is_running() and dvc.status() != psutil.STATUS_ZOMBIE:
             time.sleep(EVERY)
-    except psutil.NoSuchProcess:
-        pass  # gone between the two questions
     _gone.set()
     print(f"dvc (process {dvc.pid}) is gone, and this stage with it", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

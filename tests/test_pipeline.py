@@ -345,12 +345,18 @@ def is_stage(process):
     return "stages.train" in process.cmdline()
 
 
-def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_project):
-    project = new_project()
+def in_full_training(project):
+    """A train stage that has been at it for some epochs, and of which MLflow knows."""
     project.set(**{"train.epochs": 5000})
     project.run("dvc", "repro", "--quiet", "prepare")
     stage = project.start("python", "-m", "stages.train")
     wait_for(lambda: epochs_so_far(project) >= 5 and project.runs())
+    return stage
+
+
+def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_project):
+    project = new_project()
+    stage = in_full_training(project)
     second = project.run("python", "-m", "stages.train", code=1)
     assert f"error: process {stage.pid} is training with these very settings: wait for it, or end it" in second
     beside = psutil.Process(stage.pid).children()
@@ -366,10 +372,7 @@ def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_proj
 
 def test_what_lost_its_power_is_killed_in_mlflow_once_anything_starts(new_project):
     project = new_project()
-    project.set(**{"train.epochs": 5000})
-    project.run("dvc", "repro", "--quiet", "prepare")
-    stage = project.start("python", "-m", "stages.train")
-    wait_for(lambda: epochs_so_far(project) >= 5 and project.runs())
+    stage = in_full_training(project)
     processes = [*psutil.Process(stage.pid).children(), stage]
     for process in processes:
         process.kill()

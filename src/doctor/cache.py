@@ -6,7 +6,6 @@ copy that was cut short, ends up in the workspace as if it were the real thing.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,8 +194,7 @@ def _put_back(out: Tracked, stored: Path) -> str:
         beside.chmod(0o444)
         if file_digest(beside) != out.md5.removesuffix(".dir"):
             raise OSError(f"{out.path} was changed meanwhile")
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        files.sync(beside)
         beside.replace(stored)
     finally:
         beside.unlink(missing_ok=True)

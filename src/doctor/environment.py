@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from src import device, params, paths
+from src import device, files, params, paths
 from src.doctor.finding import Finding, ok, wrong
 from src.errors import InputError
 from src.params import Params
@@ -124,4 +124,4 @@ def _temporary() -> Path:
 def _last_checkpoints() -> int:
     """Bytes of the training last begun."""
     marks = sorted(paths.checkpoints().glob(f"*/{paths.MARK}"), key=lambda mark: mark.stat().st_mtime)
-    return sum(file.stat().st_size for file in marks[-1].parent.iterdir()) if marks else 0
+    return files.size(marks[-1].parent) if marks else 0

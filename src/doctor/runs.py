@@ -38,10 +38,10 @@ def told(settings: Params) -> Iterator[Finding]:
 
 def truthful(settings: Params) -> Iterator[Finding]:
     """Runs that are RUNNING in MLflow and nowhere else."""
-    if not store.exists(settings.tracking):
+    client = _client(settings)
+    if client is None:
         yield ok("no store yet")
         return
-    client = store.connect(settings.tracking)
     stale = audit.stale(client, settings.tracking)
     for left in stale:
         said = f"run {left.info.run_name} ({left.info.run_id}) is RUNNING in MLflow, and no process has it open"
@@ -52,10 +52,10 @@ def truthful(settings: Params) -> Iterator[Finding]:
 
 def whole(settings: Params) -> Iterator[Finding]:
     """The curves in MLflow against the histories of the trainings."""
-    if not store.exists(settings.tracking):
+    client, count, points, good = _client(settings), 0, 0, True
+    if client is None:
         yield ok("no store yet")
         return
-    client, count, points, good = store.connect(settings.tracking), 0, 0, True
     for folder in sorted(path.parent for path in paths.checkpoints().glob(f"*/{run.NOTE}")):
         if locks.holder(folder / "lock"):
             continue  # MLflow is being told
@@ -78,6 +78,11 @@ def whole(settings: Params) -> Iterator[Finding]:
             count, points = count + 1, points + found.points
     if good:
         yield ok(f"{count} trainings, {points:,} points: each once in MLflow")
+
+
+def _client(settings: Params) -> Any:
+    """For the store, or None where there is none to look into: to look must not make one."""
+    return store.connect(settings.tracking) if store.exists(settings.tracking) else None
 
 
 def _mend(box: Outbox) -> str:

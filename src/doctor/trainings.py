@@ -89,7 +89,7 @@ def _is_record(line: bytes) -> bool:
 
 
 def _mark(folder: Path) -> Iterator[Finding]:
-    """fingerprint.json: a broken one stops every training that looks for what changed since the last."""
+    """fingerprint.json, by which a training says what changed since the last."""
     path = folder / paths.MARK
     if not path.exists():
         return
@@ -113,7 +113,7 @@ def _alone(folder: Path, mend: Mend) -> Mend:
 
 
 def _set_aside(path: Path) -> str:
-    return f"Set aside as {checkpoints.set_aside(path).name}"
+    return f"Set aside as {files.set_aside(path).name}"
 
 
 def _restore(folder: Path, state: State) -> str:
@@ -122,6 +122,6 @@ def _restore(folder: Path, state: State) -> str:
 
 
 def _cut(path: Path, kept: bytes) -> str:
-    aside = checkpoints.set_aside(path)
+    aside = files.set_aside(path)
     files.write_bytes(path, kept)
     return f"What it was is in {aside.name}"

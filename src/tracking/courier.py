@@ -24,7 +24,6 @@ SOURCES = Path(__file__).resolve().parents[2]
 REGULAR, INTERRUPTED, ORPHANED, KILLED = 3600.0, 30.0, 2.0, 4.0
 WAITS = "what MLflow was not told waits in models/outbox. The next stage tells it, or: python -m src.doctor --sync"
 
-
 _started: list[subprocess.Popen[str]] = []
 
 

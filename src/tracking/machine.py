@@ -22,7 +22,8 @@ def _watch(box: Outbox, over: threading.Event) -> None:
     monitors = _monitors()
     box.load.mend()
     while not over.wait(EVERY):
-        if box.load.path.exists() and box.load.path.stat().st_size - box.sent["load"] > LARGEST:
+        size = box.load.path.stat().st_size if box.load.path.exists() else 0
+        if size > LARGEST and size - box.sent["load"] > LARGEST:
             continue
         values: dict[str, float] = {}
         for monitor in monitors:

@@ -26,6 +26,7 @@ from src.journal import Journal
 GONE = ".gone"  # ends the name of a folder that is being removed
 BEAT = 2.0  # seconds
 WAIT = 10.0  # seconds, for another command that is just marking the run as KILLED
+REMEDY = "See: python -m src.doctor"
 LIMIT = 5e9  # bytes of files that wait for MLflow; what comes beyond them is left out, and the run says so
 
 Event = dict[str, Any]
@@ -52,7 +53,7 @@ class Outbox:
     def header(self) -> dict[str, Any]:
         """Which run it is: key, run_id (null until MLflow gave one), tracking_uri, experiment, name, parent (key),
         created (seconds since 1970), history (path or null), tags and params. InputError when it is damaged."""
-        return files.read_sealed(self.header_path)
+        return files.read_sealed(self.header_path, REMEDY)
 
     @property
     def sent(self) -> dict[str, Any]:
@@ -66,7 +67,7 @@ class Outbox:
     @property
     def status(self) -> str | None:
         """What was said last of how the run is; None for a note on a run that is not open."""
-        return next((event["status"] for event in reversed(self.said()) if event["do"] == "status"), None)
+        return status_of(self.said())
 
     @property
     def history(self) -> Path | None:
@@ -81,10 +82,12 @@ class Outbox:
 
     def said(self) -> list[Event]:
         """Every event so far. InputError when one is damaged, or when the last ones are gone."""
-        counted = files.read_sealed(self._count_path)["events"] if self._count_path.exists() else 0
+        counted = files.read_sealed(self._count_path, REMEDY)["events"] if self._count_path.exists() else 0
         events = self.events.read()[0]  # after the count: another process may be adding to both
         if len(events) < counted:
-            raise InputError(f"{self.events.path} has lost its end: {len(events)} of {counted} events are there")
+            raise InputError(
+                f"{self.events.path} has lost its end: {len(events)} of {counted} events are there. {REMEDY}"
+            )
         return events
 
     def mend(self) -> None:
@@ -95,11 +98,11 @@ class Outbox:
         try:
             files.read_sealed(self.header_path)
         except InputError:
-            self.header_path.replace(self.header_path.with_name("run.json.damaged"))
+            files.set_aside(self.header_path)
 
     def keep(self, path: Path) -> str | None:
         """Keep a file or a folder as it is now, and return where, for an event; None when there is no more room."""
-        if _size(paths.outbox()) + _size(path) > LIMIT:
+        if files.size(paths.outbox()) + files.size(path) > LIMIT:
             cli.say(f"{path} is not kept for MLflow: {LIMIT / 1e9:.0f} GB wait in {paths.outbox()} already")
             self.say("tags", values={f"left_out.{path.name}": f"{LIMIT / 1e9:.0f} GB were waiting for MLflow"})
             return None
@@ -111,7 +114,7 @@ class Outbox:
             shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             _same(path, target)
-        _sync(target)
+        files.sync(target)
         for above in (target.parent, folder, self.path):
             files.sync_folder(above)
         return target.relative_to(self.path).as_posix()
@@ -130,6 +133,11 @@ class Outbox:
         """When its process was last seen alive, in seconds since 1970."""
         signs = [self.heartbeat, self.events.path]
         return max((path.stat().st_mtime for path in signs if path.exists()), default=self.begun)
+
+
+def status_of(events: list[Event]) -> str | None:
+    """What these say last of how the run is."""
+    return next((event["status"] for event in reversed(events) if event["do"] == "status"), None)
 
 
 @contextmanager
@@ -199,7 +207,7 @@ def bury() -> None:
             except RunError:
                 continue  # its process lives
             except InputError as error:
-                cli.say(f"{error}. See: python -m src.doctor")
+                cli.say(str(error))
 
 
 def _bury(outbox: Outbox) -> None:
@@ -251,7 +259,7 @@ def _write_header(outbox: Outbox, facts: dict[str, Any]) -> None:
     try:
         before = outbox.header if outbox.header_path.exists() else None
     except InputError as error:
-        cli.say(f"{error}. Written anew")
+        cli.say(f"{error}. It is written anew")
         before = None
     if before and (before["tracking_uri"], before["experiment"]) != (facts["tracking_uri"], facts["experiment"]):
         outbox.sent_path.unlink(missing_ok=True)
@@ -274,25 +282,3 @@ def _same(path: Path, target: Path) -> None:
         os.link(path.resolve(), target)
     except OSError:
         shutil.copyfile(path, target)
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or all in a folder, outlive a power cut."""
-    if path.is_dir():
-        for inside in path.iterdir():
-            _sync(inside)
-        files.sync_folder(path)
-    else:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _size(path: Path) -> int:
-    if not path.is_dir():
-        return path.stat().st_size
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            with suppress(FileNotFoundError):  # MLflow was told of it meanwhile
-                total += (Path(folder) / name).stat().st_size
-    return total

@@ -11,7 +11,7 @@ from src.journal import Record
 from src.sections import Tracking
 from src.tracking import logged, store
 from src.tracking.history import History
-from src.tracking.outbox import Event, Outbox
+from src.tracking.outbox import Event, Outbox, status_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +22,6 @@ PARAMS = 100  # params in one call, the same
 SLOWEST = 1e6  # bytes in a second
 IMPORTS = 30.0  # seconds that the parts of MLflow which log a model may take to import on a busy machine
 KEY = "run.key"  # the tag that finds a run again when the answer of its creation was lost
-OVER = ("FINISHED", "FAILED", "KILLED")
 
 
 class Replica:
@@ -61,7 +60,8 @@ class Replica:
             self._note()
         if readings:
             self._note()
-        return self._box.status != "RUNNING" and len(self._box.said()) == self._events
+        said = self._box.said()
+        return len(said) == self._events and status_of(said) != "RUNNING"
 
     def _note(self) -> None:
         """Remember how far MLflow is."""
@@ -154,10 +154,10 @@ class Replica:
 
     def _status(self, event: Event) -> None:
         assert self.run_id
-        if event["status"] in OVER:
-            self._client.set_terminated(self.run_id, event["status"], int(event["time"] * 1000))
+        if event["status"] == "RUNNING":
+            self._client.update_run(self.run_id, "RUNNING")
         else:
-            self._client.update_run(self.run_id, event["status"])
+            self._client.set_terminated(self.run_id, event["status"], int(event["time"] * 1000))
 
     def _metrics(self, event: Event) -> None:
         from mlflow.entities import Metric

@@ -3,7 +3,6 @@ its end. What is said of it goes to its outbox, and a process beside this one te
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 import uuid
@@ -168,10 +167,10 @@ def noted(note: Path, facts: Facts) -> Facts:
     if not note.exists():
         return {}
     try:
-        was = files.read_sealed(note)
+        was = files.read_sealed(note, "The training goes on in a new run")
     except InputError as error:
-        os.replace(note, note.with_name(note.name + ".damaged"))
-        cli.say(f"{error} Set aside: the training goes on in a new run")
+        files.set_aside(note)
+        cli.say(str(error))
         return {}
     same = all(was[name] == facts[name] for name in ("experiment", "tracking_uri"))
     return {name: was[name] for name in ("key", "run_id", "name", "created")} if same else {}

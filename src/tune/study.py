@@ -124,18 +124,20 @@ def check(journal: Path) -> None:
     """InputError when the journal is not what it was when it was sealed."""
     was = sealed(journal)
     if was and hashlib.sha256(journal.read_bytes()[: was["bytes"]]).hexdigest() != was["sha256"]:
-        raise InputError(f"{journal} is damaged: its SHA-256 is not that of {_seal_of(journal).name}")
+        raise InputError(
+            f"{journal} is damaged: its SHA-256 is not that of {_seal_of(journal).name}. See: python -m src.doctor"
+        )
 
 
 def sealed(journal: Path) -> dict[str, Any] | None:
     """What was noted of the journal: bytes and sha256; None when nothing was. InputError when that is damaged."""
-    return files.read_sealed(_seal_of(journal)) if _seal_of(journal).exists() else None
+    return files.read_sealed(_seal_of(journal), "See: python -m src.doctor") if _seal_of(journal).exists() else None
 
 
 def set_aside(journal: Path) -> None:
     """Take a damaged journal out of the way; the study begins anew."""
     unseal(journal)
-    journal.replace(journal.with_name(journal.name + ".damaged"))
+    files.set_aside(journal)
 
 
 def unseal(journal: Path) -> None:
