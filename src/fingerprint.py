@@ -7,6 +7,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,14 @@ def write(folder: Path, mark: Fingerprint) -> None:
 
 def latest(folder: Path, mark: Fingerprint) -> list[str]:
     """What differs from the training last begun under `folder`; empty when there was none but this one."""
-    others = [path for path in folder.glob(f"*/{paths.MARK}") if path.parent.name != mark.digest]
-    if not others:
+    begun = {}
+    for path in folder.glob(f"*/{paths.MARK}"):
+        with suppress(FileNotFoundError):  # another process has just removed what was unused for long
+            if path.parent.name != mark.digest:
+                begun[path] = path.stat().st_mtime
+    if not begun:
         return []
-    newest = max(others, key=lambda path: path.stat().st_mtime)
+    newest = max(begun, key=lambda path: begun[path])
     try:
         return mark.differences(Fingerprint(**files.read_sealed(newest)))
     except InputError:  # damaged, and no matter for this training
