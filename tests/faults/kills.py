@@ -93,24 +93,26 @@ def judged(workshop: Workshop, project: Project, verdict: Verdict) -> Verdict:
 def boundaries(reference: Reference, what: str = "SIGKILL") -> list[str]:
     """A fault before and after each operation that the reference run passed, torn files among them, in its order."""
     faults, seen = [], Counter[str]()
+    whole = {line.split()[2] for line in reference.boundaries if line.split()[1] == "link"}  # other names of files
     for line in reference.boundaries:
         process, operation, name = line.split()
         if ".gone/" in name:  # set aside by one rename before, which is among these
             continue
         seen[line] += 1
-        is_file = operation == "fsync" and not name.endswith("/")
-        moments = ("before", "torn", "after") if is_file else ("before", "after")
+        is_written = operation == "fsync" and not name.endswith("/") and name not in whole
+        moments = ("before", "torn", "after") if is_written else ("before", "after")
         faults += [f"{what} {moment} {operation} {name} #{seen[line]} in {process}" for moment in moments]
     return faults
 
 
 def representative(faults: list[str], each_moment: bool = False) -> list[str]:
     """One fault for each kind of operation and file, taking the moments in turn, or for each moment too; numbers make
-    no kind."""
+    no kind, nor do the names of files that are kept for MLflow."""
     kinds: dict[str, list[str]] = {}
     for fault in faults:
-        what, moment, operation, *name = fault.split()
-        kind = f"{what} {moment if each_moment else ''} {operation} {name}"
+        what, moment, operation, name, *rest = fault.split()
+        name = re.sub(r"/files/\d+/.*[^/]", "/files/N/*", name)
+        kind = " ".join([what, moment if each_moment else "", operation, name, *rest])
         kinds.setdefault(re.sub(r"\d+", "N", kind), []).append(fault)
     return [alike[index % len(alike)] for index, alike in enumerate(kinds.values())]
 

@@ -36,7 +36,7 @@ GRAMMAR = re.compile(
 ROOT = os.path.realpath(".")
 COMMAND = sys.orig_argv
 # what is used here must be the system's own, also after the operations have been wrapped
-readlink, write, ftruncate, fstat = os.readlink, os.write, os.ftruncate, os.fstat
+readlink, write, truncate, fstat = os.readlink, os.write, os.truncate, os.fstat
 
 
 class Fault:
@@ -65,7 +65,8 @@ class Fault:
         if log is not None:
             write(log, f"{process()} {self.what} {self.moment} {self.operation} {self.name}\n".encode())
         if self.moment == "torn":
-            ftruncate(descriptor, max(0, fstat(descriptor).st_size - CUT))
+            # by its path, as a descriptor may be one to read from
+            truncate(readlink(f"/proc/self/fd/{descriptor}"), max(0, fstat(descriptor).st_size - CUT))
         if self.what == "SIGKILL":
             os.kill(os.getpid(), signal.SIGKILL)
         number = getattr(errno, self.what)
