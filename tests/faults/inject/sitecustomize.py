@@ -10,9 +10,9 @@ FAULT says what happens, when, and in which process:
 
 The first word is SIGKILL or the name of an error; then before or after the operation, or torn: before an fsync that
 finds the file without its last bytes, as it is when a process is killed within a write. Operations are fsync, replace,
-rename, link and unlink. A name is relative to the folder the process started in, a folder's ends with a slash, and
-links are told by where they are made. `#2` is the second such call of the process (otherwise the first), and the
-words after `in` a part of its command line.
+rename, link and unlink. A name is relative to DVC_ROOT, or else to the folder the process started in; a folder's ends
+with a slash, and links are told by where they are made. `#2` is the second such call of the process (otherwise the
+first), and the words after `in` a part of its command line.
 
 FAULT_LOG names a file that gets a line for each operation passed: process, operation, name; what differs from run to
 run in a name (process numbers, digests, ids) is a `*`, so that a line serves as a pattern. A fault that strikes has a
@@ -33,7 +33,7 @@ GRAMMAR = re.compile(
     r"(?P<what>[A-Z]+) (?P<moment>before|after|torn) (?P<operation>\w+) (?P<name>\S+)"
     r"( #(?P<nth>\d+))?( in (?P<argv>.+))?"
 )
-ROOT = os.path.realpath(".")
+ROOT = os.path.realpath(os.environ.get("DVC_ROOT", "."))
 COMMAND = sys.orig_argv
 # what is used here must be the system's own, also after the operations have been wrapped
 readlink, write, truncate, fstat = os.readlink, os.write, os.truncate, os.fstat
