@@ -5,6 +5,7 @@ epoch is named by its step too, `epoch-000008-step-00000120.pt`. Names sort by a
 checkpoint that has its name has its digest. Loading never unpickles code (`weights_only=True`).
 """
 
+import errno
 import hashlib
 import io
 import os
@@ -25,6 +26,7 @@ from src import files, locks, paths
 from src.errors import InputError, RunError
 
 State = dict[str, Any]
+GONE = ".gone"  # ends the name of a folder that is being removed
 
 
 def path_of(folder: Path, epoch: int, step: int = 0) -> Path:
@@ -97,13 +99,16 @@ class Hashing:
 
 
 def read(path: Path) -> State:
-    """The state in a checkpoint, on the CPU; InputError when it is missing, damaged, or no state at all."""
+    """The state in a checkpoint, on the CPU. InputError when it is missing, damaged, or no state at all; RunError when
+    it may be good and cannot be read now: another user's, or too many files are open."""
     try:
         if path.is_symlink():
             raise ValueError("it is a link, and checkpoints are files")
         content = path.read_bytes()
         expected = digest_of(path).read_bytes()
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EISDIR, errno.EIO):
+            raise RunError(f"checkpoint {path} cannot be read now: {error}. It is left as it is") from error
         raise InputError(f"checkpoint {path} cannot be read: {error}") from None
     if _digest_line(path, hashlib.sha256(content).hexdigest()) != expected:
         raise InputError(f"checkpoint {path} is damaged: its SHA-256 is not the one written beside it")
@@ -136,7 +141,10 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
 def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Callable[[str], None]) -> None:
     """Remove the folders beside those in `keep` whose training was begun last more than `days` ago, then the longest
     unused until all take no more than `gigabytes`. One that a process trains in stays."""
-    marks = {mark for folder in keep for mark in folder.parent.glob(f"*/{paths.MARK}")}
+    parents = {folder.parent for folder in keep}
+    for gone in (gone for parent in parents for gone in parent.glob(f".*{GONE}")):
+        shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed meanwhile, or that is at it now
+    marks = {mark for parent in parents for mark in parent.glob(f"[!.]*/{paths.MARK}")}
     others, sizes = {}, {}
     for mark in marks:
         with suppress(FileNotFoundError):  # another process trains there, or removes it
@@ -150,11 +158,11 @@ def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Cal
             continue
         try:
             with locks.held(folder / "lock", "is training there"):
-                say(f"checkpoints of {age:.0f} days ago removed ({sizes[folder] / 1e6:.0f} MB): {folder}")
-                gone = folder.replace(folder.with_name(f".{folder.name}.gone"))
-                shutil.rmtree(gone)
-        except RunError:
+                gone = folder.replace(folder.with_name(f".{folder.name}{GONE}"))
+        except (RunError, OSError):  # a process trains there, or removes it too
             continue
+        say(f"checkpoints of {age:.0f} days ago removed ({sizes[folder] / 1e6:.0f} MB): {folder}")
+        shutil.rmtree(gone, ignore_errors=True)
         left -= sizes[folder]
 
 

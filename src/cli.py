@@ -62,7 +62,8 @@ class Stopping:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._note:  # else `now` has had its effect on it
+                signal.signal(number, handler)
         if self.wanted and kind is None:
             self.now()
 

@@ -53,15 +53,15 @@ def sync(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; one that another process removes meanwhile counts for nothing."""
-    if not path.is_dir():
-        return path.stat().st_size
+def size(folder: Path, shared: bool = True) -> int:
+    """Bytes of all files in a folder; one that another process removes meanwhile counts for nothing. shared: with those
+    that have another name too, and so take no room of their own."""
     total = 0
-    for folder, _, names in os.walk(path):
+    for inside, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                total += (Path(folder) / name).stat().st_size
+                found = (Path(inside) / name).stat()
+                total += found.st_size if shared or found.st_nlink == 1 else 0
     return total
 
 

@@ -44,4 +44,4 @@ def _written(path: Path) -> str:
 
 
 def _number(path: Path) -> Path:
-    return path.with_name(path.name + ".pid")  # the lock's own file is emptied by whoever asks for it
+    return path.with_name(path.name + ".pid")  # beside: on Windows a locked file cannot be read

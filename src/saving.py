@@ -66,9 +66,9 @@ class Saver:
 
     def wait(self) -> None:
         """Until what is being written is durable. RunError when it could not be written."""
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+        if self._writing:
+            self._writing.result()  # one that failed stays, so that no later call takes it for durable
+            self._writing = None
 
     def _save(self, state: State, record: Record | None) -> None:
         self.wait()

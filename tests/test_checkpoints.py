@@ -1,5 +1,6 @@
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from src import checkpoints, locks, paths
-from src.errors import InputError
+from src.errors import InputError, RunError
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,6 +132,17 @@ def test_a_link_in_place_of_a_checkpoint_is_refused(folder):
         checkpoints.read(path)
 
 
+def test_one_that_cannot_be_read_now_is_not_taken_for_damaged(folder):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        with pytest.raises(RunError, match=r"cannot be read now: .*Too many open files.*It is left as it is"):
+            checkpoints.read(folder / "epoch-000005.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert checkpoints.newest(folder, print)["epoch"] == 5
+
+
 def test_what_was_not_written_as_it_should_be_deletes_nothing(folder, monkeypatch):
     monkeypatch.setattr(checkpoints.files, "sha256", lambda path: "another")
     with pytest.raises(OSError, match="does not read back equal"):
@@ -153,6 +165,8 @@ def test_checkpoints_of_other_trainings_go_by_age_and_by_size(tmp_path):
     def left():
         return sorted(path.name for path in tmp_path.iterdir())
 
+    (tmp_path / ".before.gone").mkdir()  # by a process that was killed while it removed it
+    (tmp_path / ".before.gone" / "epoch-000001.pt").touch()
     checkpoints.prune({tmp_path / "current"}, None, None, said.append)
     assert said == []
     checkpoints.prune({tmp_path / "current"}, 30, 1, said.append)

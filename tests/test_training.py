@@ -175,8 +175,13 @@ def test_a_best_checkpoint_that_is_damaged_is_told_before_anything_is_trained(pr
         training.train(params, data, workspace)
 
 
-def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_is_good(prepared_data, workspace):
-    params, data = prepared_data("wine", **{"train.epochs": 5, "train.warmup_epochs": 1.0})
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_a_checkpoint_that_cannot_be_written_ends_the_training_and_the_one_before_is_good(
+    prepared_data, workspace, batch_size
+):
+    params, data = prepared_data(
+        "wine", **{"train.epochs": 5, "train.warmup_epochs": 1.0, "train.batch_size": batch_size}
+    )
     told = []
     with pytest.raises(RunError, match=r"the checkpoint could not be written: .* The one before it is kept"):  # noqa: PT012
         for epoch in training.train(params, data, workspace):

@@ -175,7 +175,7 @@ def sql(path: Path, settings: Prepare) -> Raw:
         raise InputError(f"{path} is a query: set prepare.url to its database, such as postgresql://me@host/sales")
     try:
         url = sqlalchemy.make_url(settings.url)
-        if url.password is not None:
+        if url.password is not None or not url.query.keys().isdisjoint(("password", "passwd", "pwd")):
             raise InputError("prepare.url must hold no password: leave it out, and set PREPARE_PASSWORD")
         if url.get_backend_name() == "sqlite" and url.database:
             url = url.set(database=str(paths.root() / url.database))  # else a missing file would be a new database

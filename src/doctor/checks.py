@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from src import params, paths
 from src.doctor import cache, environment, leftovers, prepared, repository, runs, study, trainings
 from src.doctor.finding import Check, Finding
-from src.errors import InputError
+from src.errors import InputError, RunError
 from src.params import Params
 from src.tracking import store
 
@@ -29,7 +29,7 @@ def examine(fix: bool, checks: Mapping[str, Check]) -> Iterator[Result]:
         try:
             for finding in check(settings):
                 yield _result(subject, finding, fix)
-        except InputError as error:
+        except (InputError, RunError, OSError) as error:
             yield Result(subject, "wrong", _short(str(error)))
         except Exception as error:
             yield Result(subject, "wrong", f"this check itself failed, which is a bug: {_in_words(error)}")

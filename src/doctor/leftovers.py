@@ -1,8 +1,10 @@
 """Files that a process was writing when it ended, and that nobody will rename any more: `.NAME.PID.partial`, and
 `.NAME.partial` of prepared data, which has no number."""
 
+import os
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,8 @@ def partial_files(_: Params) -> Iterator[Finding]:
     found = [
         path
         for folder in (paths.MODELS, paths.REPORTS, paths.PREPARED)
-        for path in sorted((paths.root() / folder).rglob(".*.partial"))
+        for inside, _, names in os.walk(paths.root() / folder)
+        for path in sorted(Path(inside) / name for name in names if fnmatch(name, ".*.partial"))
         if not path.is_relative_to(paths.checkpoints())
     ]
     left = [path for path in found if is_left(path)]
@@ -39,7 +42,10 @@ def remove(path: Path) -> str:
 
 def is_left(path: Path) -> bool:
     """Whether the process that wrote a file is gone: by its number in the name, else by who has the file open."""
-    written = path.stat().st_mtime
+    try:
+        written = path.stat().st_mtime
+    except FileNotFoundError:  # it is written
+        return False
     number = re.search(r"\.(\d+)\.partial$", path.name)
     if number:
         try:  # a process that is younger than the file only has the number of the one that wrote it

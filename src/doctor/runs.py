@@ -104,5 +104,7 @@ def _resend(settings: Params, folder: Path) -> str:
 
 
 def _end(client: Any, left: Any) -> str:
+    if audit.is_known(left):
+        raise InputError("a process has opened it again")
     audit.end(client, left)
     return "Marked KILLED"

@@ -35,10 +35,10 @@ def log_training(run: Run, params: Params, schema: Schema, folder: Path, report:
     run.log_metrics({key: value for key, value in report.items() if isinstance(value, float)}, "best_train/")
     run.log_metrics({"best_epoch": report["best_epoch"]})
     run.log_artifacts(pictures, "train")
+    run.log_model(SOURCES, [paths.WEIGHTS, paths.SPEC], _columns(schema))
     for epoch in sorted({report["best_epoch"], report["epochs"]}):
         path = checkpoints.path_of(folder, epoch)
         run.log_artifacts([path, checkpoints.digest_of(path)], "checkpoints")
-    run.log_model(SOURCES, [paths.WEIGHTS, paths.SPEC], _columns(schema))
     describe(run, schema, params.flat(), report)
 
 

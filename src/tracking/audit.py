@@ -32,10 +32,16 @@ class Curve(NamedTuple):
 
 
 def stale(client: MlflowClient, tracking: Tracking) -> list[Run]:
-    """Runs of this project on this machine that are RUNNING in MLflow, and that no process has open."""
+    """Runs of this project on this machine that are RUNNING in MLflow, that no process has open, and of which nothing
+    waits to be told."""
     mine = f"attributes.status = 'RUNNING' and tags.`{lineage.HOME}` = '{lineage.home()}'"
-    running = _every(client, [store.experiment(client, tracking)], mine)
-    return [one for one in running if not outbox.is_held(outbox.Outbox(one.data.tags.get(KEY, "none")))]
+    found = client.get_experiment_by_name(tracking.experiment)
+    return [one for one in _every(client, [found.experiment_id], mine) if not is_known(one)] if found else []
+
+
+def is_known(one: Run) -> bool:
+    """Whether a process has a run open, or its outbox knows more of it than MLflow."""
+    return outbox.Outbox(one.data.tags.get(KEY, "none")).header_path.exists()
 
 
 def end(client: MlflowClient, left: Run) -> None:
@@ -50,8 +56,10 @@ def curve(client: MlflowClient, tracking: Tracking, folder: Path) -> Curve | Non
     if not (folder / run.NOTE).exists():
         return None
     note = files.read_sealed(folder / run.NOTE)
-    experiment_id = store.experiment(client, tracking)
-    run_id = note["run_id"]
+    found = client.get_experiment_by_name(tracking.experiment)
+    if found is None:
+        return None
+    experiment_id, run_id = found.experiment_id, note["run_id"]
     if run_id is None:  # it was killed before it knew
         named = client.search_runs([experiment_id], f"tags.`{KEY}` = '{note['key']}'")
         run_id = named[0].info.run_id if named else None

@@ -27,7 +27,7 @@ GONE = ".gone"  # ends the name of a folder that is being removed
 BEAT = 2.0  # seconds
 WAIT = 10.0  # seconds, for another command that is just marking the run as KILLED
 REMEDY = "See: python -m src.doctor"
-LIMIT = 5e9  # bytes of files that wait for MLflow; what comes beyond them is left out, and the run says so
+LIMIT = 5e9  # bytes that files which wait for MLflow may take; what comes beyond is left out, and the run says so
 
 Event = dict[str, Any]
 
@@ -101,11 +101,7 @@ class Outbox:
             files.set_aside(self.header_path)
 
     def keep(self, path: Path) -> str | None:
-        """Keep a file or a folder as it is now, and return where, for an event; None when there is no more room."""
-        if files.size(paths.outbox()) + files.size(path) > LIMIT:
-            cli.say(f"{path} is not kept for MLflow: {LIMIT / 1e9:.0f} GB wait in {paths.outbox()} already")
-            self.say("tags", values={f"left_out.{path.name}": f"{LIMIT / 1e9:.0f} GB were waiting for MLflow"})
-            return None
+        """Keep a file or a folder as it is now, and return where, for an event; None when there is no room for it."""
         folder = self.path / "files"
         folder.mkdir(exist_ok=True)
         target = folder / f"{sum(1 for _ in folder.iterdir()):04d}" / path.name
@@ -114,6 +110,12 @@ class Outbox:
             shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             _same(path, target)
+        if (taken := files.size(paths.outbox(), shared=False)) > LIMIT:
+            _delete(target)
+            words = f"with it {taken / 1e9:.1f} GB would wait for MLflow, and {LIMIT / 1e9:.0f} GB is the limit"
+            cli.say(f"{path} is not kept: {words}")
+            self.say("tags", values={f"left_out.{path.name}": words})
+            return None
         files.sync(target)
         for above in (target.parent, folder, self.path):
             files.sync_folder(above)
@@ -206,18 +208,18 @@ def bury() -> None:
                     _bury(outbox)
             except RunError:
                 continue  # its process lives
-            except InputError as error:
+            except (InputError, OSError) as error:  # another user's, perhaps; the next one can be told
                 cli.say(str(error))
 
 
 def _bury(outbox: Outbox) -> None:
     last = outbox.last_sign()
     outbox.events.mend()
-    if outbox.status == "RUNNING":
-        name = outbox.header["name"]
+    status, header = outbox.status, outbox.header
+    if status == "RUNNING" or (status is None and header["parent"]):  # a trial that was not written to its end
         outbox.say("status", status="KILLED", time=last)
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last))
-        cli.say(f"run {name} was left RUNNING by a process that is gone: KILLED at {when}")
+        cli.say(f"run {header['name']} was left RUNNING by a process that is gone: KILLED at {when}")
 
 
 def remove(outbox: Outbox) -> None:
@@ -264,7 +266,7 @@ def _write_header(outbox: Outbox, facts: dict[str, Any]) -> None:
     if before and (before["tracking_uri"], before["experiment"]) != (facts["tracking_uri"], facts["experiment"]):
         outbox.sent_path.unlink(missing_ok=True)
     if before:  # of a stage that MLflow could not be told of
-        own = {name: before[name] for name in ("history", "run_id") if facts[name] is None}
+        own = {name: before[name] for name in ("history", "run_id", "params") if not facts[name]}
         facts = {**facts, **own, "tags": {**facts["tags"], **before["tags"]}}
     files.write_sealed(outbox.header_path, facts)
 
@@ -273,6 +275,13 @@ def _beat(heartbeat: Path, over: threading.Event) -> None:
     heartbeat.touch()
     while not over.wait(BEAT):
         os.utime(heartbeat)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _same(path: Path, target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import files
@@ -54,14 +55,26 @@ class Replica:
         if self.run_id:
             self._log(self._curves(records) + self._loads(readings))
             self._epochs, self._load = epochs, load
-        for event in events:
-            EVENTS[event["do"]](self, event)
+        for place, event in enumerate(events, start=1):
+            try:
+                EVENTS[event["do"]](self, event)
+            except Exception:
+                if event["do"] in FILES:
+                    self._behind(events[place:])
+                raise
             self._events += 1
             self._note()
         if readings:
             self._note()
         said = self._box.said()
         return len(said) == self._events and status_of(said) != "RUNNING"
+
+    def _behind(self, events: list[Event]) -> None:
+        """Tell what waits behind a file that MLflow does not take: numbers, and how the run ended. All of it is told
+        again after the file, which changes nothing."""
+        for event in events:
+            if event["do"] not in FILES:
+                EVENTS[event["do"]](self, event)
 
     def _note(self) -> None:
         """Remember how far MLflow is."""
@@ -173,12 +186,18 @@ class Replica:
         self._client.log_batch(self.run_id, tags=[RunTag(key, text) for key, text in event["values"].items()])
 
     def _artifact(self, event: Event) -> None:
-        path = self._box.take(event["file"])
-        if not path.exists():
-            self._tags({"values": {f"lost.{path.name}": "it was gone before MLflow had it"}})
-            return
-        self._got_on(path.stat().st_size / SLOWEST)
-        self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
+        if kept := self._kept(event["file"]):
+            (path,) = kept
+            self._got_on(path.stat().st_size / SLOWEST)
+            self._client.log_artifact(self.run_id, str(path), event["folder"] or None)
+
+    def _kept(self, *places: str) -> list[Path]:
+        """The files that an event names; none when one of them is gone, which becomes a tag."""
+        paths = [self._box.take(place) for place in places]
+        lost = {f"lost.{path.name}": "it was gone before MLflow had it" for path in paths if not path.exists()}
+        if lost:
+            self._tags({"values": lost})
+        return [] if lost else paths
 
     def _epochs_of_trial(self, event: Event) -> None:
         self._log(self._curves(event["records"]))
@@ -189,9 +208,10 @@ class Replica:
 
     def _model(self, event: Event) -> None:
         assert self.run_id
-        parts = [self._box.take(part) for part in event["parts"]]
-        self._got_on(IMPORTS + sum(part.stat().st_size for part in parts) / SLOWEST)
-        logged.model(self._client, self.run_id, self._box.take(event["sources"]), parts, event["columns"])
+        if kept := self._kept(event["sources"], *event["parts"]):
+            sources, *parts = kept
+            self._got_on(IMPORTS + sum(part.stat().st_size for part in parts) / SLOWEST)
+            logged.model(self._client, self.run_id, sources, parts, event["columns"])
 
     def _forget(self, event: Event) -> None:
         for run in self._client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{event['key']}'"):
@@ -218,3 +238,4 @@ EVENTS: dict[str, Callable[[Replica, Any], None]] = {
     "model": Replica._model,
     "forget": Replica._forget,
 }
+FILES = ("artifact", "model")

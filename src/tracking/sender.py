@@ -96,6 +96,10 @@ class Sender:
                 is_over = Replica(self.connect(), box, self._tracking, self._got_on).send()
         except RunError:
             return
+        except FileNotFoundError:
+            if not box.header_path.exists():  # another process told it, and removed the folder with the lock in it
+                return
+            raise
         if is_over:
             outbox.remove(box)
 
@@ -104,7 +108,8 @@ class Sender:
         here = store.redact(store.uri(self._tracking))
         ours = []
         for box in outbox.found():
-            with suppress(InputError):  # damaged, which src.doctor tells; or another process has just removed it
+            # damaged, which src.doctor tells; or another user's, or just removed by another process
+            with suppress(InputError, OSError):
                 header, is_first = box.header, box.key == self._first
                 if header["tracking_uri"] == here and (is_first or not outbox.is_held(box)):
                     ours.append((not is_first, header["parent"] is not None, box))

@@ -33,6 +33,8 @@ def uri(tracking: Tracking) -> str:
     path = chosen.removeprefix("sqlite:///")
     if path != chosen:
         return f"sqlite:///{paths.root() / path}"
+    if re.search(r"\s", chosen):
+        raise InputError("tracking.uri, or MLFLOW_TRACKING_URI, has a space in it: write it as %20")
     if urlsplit(chosen).scheme in ("", "file"):
         raise InputError(f"tracking.uri = '{chosen}' is a folder, which MLflow no longer takes: use sqlite:///FILE.db")
     return chosen
@@ -46,7 +48,8 @@ def exists(tracking: Tracking) -> bool:
 
 def redact(text: str) -> str:
     """An address, or words with addresses in them, without user and password: what may be shown or written."""
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+    text = re.sub(r"(?<=://)(?:[^/\s]*|[^/\s:@]*:\S*)@", "***@", text)  # a database's password may hold a slash
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token)=)[^&\s]*", r"\1***", text)
 
 
 def connect(tracking: Tracking) -> MlflowClient:

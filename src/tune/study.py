@@ -94,8 +94,7 @@ def _load(params: Params, study_name: str) -> Study:
         # a seed of its own for each call: one that goes on must not draw the same numbers again
         study.sampler = SAMPLERS[params.tune.sampler](params.seed + len(study.trials))
     except Exception as error:  # whatever a database driver or a broken journal raises
-        where = store.redact(params.tune.storage)
-        raise InputError(f"tune.storage = '{where}' cannot be used: {error}") from error
+        raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {error}")) from error
     return study
 
 

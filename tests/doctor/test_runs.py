@@ -89,6 +89,16 @@ def test_a_run_that_nobody_has_open_is_marked_killed(patient, client, trained):
         assert patient.look(only="runs").code == 0
 
 
+def test_how_a_run_ended_that_is_still_to_be_told_is_not_guessed(patient, client, trained):
+    tags = {lineage.HOME: lineage.home(), "run.key": "lost"}
+    left = client.create_run(trained.info.experiment_id, tags=tags).info.run_id
+    unsent()
+    patient.look("--fix", only="runs")
+    assert client.get_run(left).info.status == "RUNNING"
+    assert patient.look("--fix", only="outbox").code == 0
+    assert client.get_run(left).info.status == "FAILED"
+
+
 def test_points_that_mlflow_lacks_are_told_again(patient, client, trained):
     assert "1 trainings, 12 points: each once in MLflow" in patient.look(only="curves").printed
     with sqlite3.connect(patient.path / "mlflow.db") as database:

@@ -17,10 +17,10 @@ PAGES = 12 * 4096  # bytes for all the small files of a training's folder
 
 
 class Full(NamedTuple):
-    """What became of a training on a full disk. stopped: whether it met the full disk at all."""
+    """What became of a training on a full disk. met: whether it was full when it was written to."""
 
     name: str
-    stopped: bool
+    met: bool
     wrong: list[str]
 
 
@@ -90,13 +90,15 @@ def planted(workshop: Workshop, fault: str) -> Full:
     """One fsync says that the disk is full; the next time there is room."""
     reference = workshop.reference(BOUNDARIES)
     project = workshop.new(BOUNDARIES, "planted-" + "-".join(fault.replace("/", "-").split()))
-    stage = Stage(project, fault)
+    log = project.path / "passed"
+    stage = Stage(project, fault, str(log))
     stopped = stage.wait() != 0
     wrong = (stopped_in_words(stage) if stopped else []) + standing(project, had=False)
     wrong += finished(project, reference)
+    met = " ENOSPC " in log.read_text()
     if not wrong:
         workshop.drop(project)
-    return Full(fault, stopped, wrong)
+    return Full(fault, met, wrong)
 
 
 def fsyncs(reference: Reference) -> list[str]:

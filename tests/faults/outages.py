@@ -23,6 +23,7 @@ from tests.faults.proxy import MODES, Proxy
 
 ROOT = Path(__file__).parents[2]
 BAD = tuple(mode for mode in MODES if mode != "pass")
+ATTEMPTS = 10  # of a training to end, when nothing is in its way any more
 COMPRESSED = 10  # times shorter than in life: the retry schedule, and so the outage that it has to outlast
 # A training as MLflow sees it: epochs come into the history, one after another, by the process that has the run open.
 TRAINING = """if True:
@@ -103,8 +104,11 @@ def storm(training: Training, proxy: Proxy, seconds: float, kills: int, seed: in
             times.pop(0)
         time.sleep(0.02)
     proxy.mode = "pass"
-    while training.process.wait():
+    for _ in range(ATTEMPTS):
+        if training.process.wait() == 0:
+            return
         training.start()
+    raise RuntimeError(f"the training fails, though the way to MLflow is open: {training.folder}")
 
 
 def differences(training: Training) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the sections of the fault suite have in common: their options, their rows, and running two jobs at a time."""
+"""What the sections of the fault suite have in common: their options, their rows, and running jobs side by side."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -43,10 +43,6 @@ class Row:
         self.survived += 0 if wrong else injected
         if wrong:
             self.failures.append(f"{self.kind}: {name}: " + "; ".join(wrong[:5]) + f"\n    again: {again}")
-
-    @property
-    def is_good(self) -> bool:
-        return not self.failures and self.survived == self.injected
 
 
 def markdown(rows: Iterable[Row]) -> str:

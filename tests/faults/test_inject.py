@@ -57,6 +57,22 @@ def test_a_fault_strikes_where_it_is_told_to(write, fault, code, left):
     assert write(FAULT=fault)[:2] == (code, left)
 
 
+def test_names_are_relative_to_the_projects_root_wherever_a_process_starts(write, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    words = (sys.executable, "-c", f"import os; os.chdir({str(tmp_path)!r}); exec({WRITER!r})")
+    here = {"DVC_ROOT": str(tmp_path), "FAULT": "SIGKILL before replace done-1"}
+    environment = {**os.environ, "PYTHONPATH": str(INJECT), **here}
+    assert subprocess.run(words, cwd=tmp_path / "elsewhere", env=environment).returncode == -9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["done-0", "elsewhere", "part"]
+
+
+def test_a_file_that_is_only_read_can_be_torn(write, tmp_path):
+    (tmp_path / "copy").write_text("y" * 100)
+    words = (sys.executable, "-c", "import os; os.fsync(os.open('copy', os.O_RDONLY))")
+    assert write(*words, FAULT="SIGKILL torn fsync copy")[0] == -9
+    assert (tmp_path / "copy").stat().st_size == 91
+
+
 def test_a_torn_file_lacks_its_last_bytes(write, tmp_path):
     write(FAULT="SIGKILL torn fsync part #2")
     assert (tmp_path / "done-0").stat().st_size == 100

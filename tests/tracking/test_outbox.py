@@ -118,12 +118,29 @@ def test_a_file_is_kept_as_it_was(workspace):
 
 
 def test_what_has_no_room_is_left_out_and_said(workspace, monkeypatch, capsys):
-    (workspace / "large").write_bytes(bytes(1000))
-    monkeypatch.setattr(outbox, "LIMIT", 999)
+    for name in ("large", "small"):
+        (workspace / name).mkdir()
+        (workspace / name / "file").write_bytes(bytes(5000 if name == "large" else 500))
+    (workspace / "model").write_bytes(bytes(5000))
+    monkeypatch.setattr(outbox, "LIMIT", 4999)
     with outbox.opened(FACTS) as box:
+        assert box.keep(workspace / "model")  # a second name of a file that is there takes no room
         assert box.keep(workspace / "large") is None
-    assert "is not kept for MLflow" in capsys.readouterr().err
-    assert list(said(box)[0]["values"]) == ["left_out.large"]
+        assert box.keep(workspace / "small")
+        (workspace / "model").unlink()
+        assert box.keep(workspace / "small") is None
+    assert "large is not kept: with it 0.0 GB would wait for MLflow, and 0 GB is the limit" in capsys.readouterr().err
+    assert [list(event["values"]) for event in said(box)] == [["left_out.large"], ["left_out.small"]]
+    assert len([path for path in (box.path / "files").rglob("*") if path.is_file()]) == 2
+
+
+def test_a_trial_that_was_not_written_to_its_end_is_killed(workspace, capsys):
+    for key, parent in (("trial", "study"), ("note", None)):
+        with outbox.opened({**FACTS, "key": key, "parent": parent}) as box:
+            box.say("tags", values={"a": "b"})
+    outbox.bury()
+    assert [outbox.Outbox(key).status for key in ("trial", "note")] == ["KILLED", None]
+    assert "run left was left RUNNING" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("where", ["../../../params.yaml", "/etc/passwd", "run.json", "files/../run.json"])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import time
 from contextlib import nullcontext, suppress
@@ -163,6 +164,33 @@ def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
     history = next(project.path.glob("models/checkpoints/*/history.jsonl")).read_text(encoding="utf-8")
     steps = [metric.step for metric in project.client.get_metric_history(found.info.run_id, "val/loss")]
     assert steps == list(range(1, history.count("\n") + 1))
+
+
+def test_a_file_that_mlflow_does_not_take_holds_up_nothing_else(begin, tracked, client, found, workspace):
+    (workspace / "mlartifacts").write_text("a file where MLflow wants a folder")
+    (workspace / "a.txt").write_text("a")
+    opened = begin()
+    with pytest.raises(OSError, match="mlartifacts"), opened:  # noqa: PT012
+        opened.log_artifacts([workspace / "a.txt"], "")
+        opened.log_metrics({"test/loss": 0.5})
+    there = found(opened)
+    assert (there.info.status, there.data.metrics) == ("FINISHED", {"test/loss": 0.5})
+    (workspace / "mlartifacts").unlink()
+    assert Sender(tracked[0].tracking).send() == []
+    assert [one.path for one in client.list_artifacts(there.info.run_id)] == ["a.txt"]
+    assert found(opened).info.status == "FINISHED"
+    assert outbox.found() == []
+
+
+def test_a_model_whose_files_are_gone_is_marked_as_lost(begin, tracked, found, workspace):
+    opened = begin()
+    with opened:
+        (workspace / "code").mkdir()
+        (workspace / "weights").touch()
+        opened.log_model(workspace / "code", [workspace / "weights"], [])
+        shutil.rmtree(paths.outbox() / opened.key / "files")
+    assert {"lost.code", "lost.weights"} <= found(opened).data.tags.keys()
+    assert outbox.found() == []
 
 
 def test_the_data_is_an_input_of_the_run(begin, tracked, found):

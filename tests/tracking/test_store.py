@@ -29,6 +29,12 @@ def test_a_folder_is_refused_with_what_to_use(workspace, uri):
         store.uri(Tracking(uri=uri))
 
 
+def test_an_address_with_a_space_is_refused_and_not_shown(workspace):
+    with pytest.raises(InputError, match="has a space in it: write it as %20") as error:
+        store.uri(Tracking(uri="postgresql://me:pass word@db/x"))
+    assert "word" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("address", "shown"),
     [
@@ -36,6 +42,9 @@ def test_a_folder_is_refused_with_what_to_use(workspace, uri):
         ("postgresql://me:s%40t@db/x", "postgresql://***@db/x"),
         ("http://me:p@ss@host", "http://***@host"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b@c.db"),
+        ("postgresql://me:pa/ss@db/x", "postgresql://***@db/x"),
+        ("postgresql://db/x?user=me&password=secret&a=1", "postgresql://db/x?user=me&password=***&a=1"),
+        ("http://host:5000/a", "http://host:5000/a"),
         ("POST http://me:secret@host/x failed, ask a@b.org", "POST http://***@host/x failed, ask a@b.org"),
     ],
 )
