@@ -55,6 +55,8 @@ class Replica:
         if self.run_id:
             self._log(self._curves(records) + self._loads(readings))
             self._epochs, self._load = epochs, load
+            if readings:
+                self._note()  # they are not compared with what MLflow has
         for place, event in enumerate(events, start=1):
             try:
                 EVENTS[event["do"]](self, event)
@@ -63,8 +65,6 @@ class Replica:
                     self._behind(events[place:])
                 raise
             self._events += 1
-            self._note()
-        if readings:
             self._note()
         said = self._box.said()
         return len(said) == self._events and status_of(said) != "RUNNING"

@@ -166,15 +166,18 @@ def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
     assert steps == list(range(1, history.count("\n") + 1))
 
 
-def test_a_file_that_mlflow_does_not_take_holds_up_nothing_else(begin, tracked, client, found, workspace):
+def test_a_file_that_mlflow_does_not_take_holds_up_nothing_else(begin, tracked, client, found, curve, workspace):
     (workspace / "mlartifacts").write_text("a file where MLflow wants a folder")
     (workspace / "a.txt").write_text("a")
     opened = begin()
     with pytest.raises(OSError, match="mlartifacts"), opened:  # noqa: PT012
         opened.log_artifacts([workspace / "a.txt"], "")
         opened.log_metrics({"test/loss": 0.5})
+        outbox.Outbox(opened.key).load.append({"time": time.time(), "values": {"system/load": 1.0}})
     there = found(opened)
-    assert (there.info.status, there.data.metrics) == ("FINISHED", {"test/loss": 0.5})
+    assert (there.info.status, there.data.metrics) == ("FINISHED", {"test/loss": 0.5, "system/load": 1.0})
+    assert "mlartifacts" in Sender(tracked[0].tracking).send()[0]
+    assert [value for _, value in curve(opened, "system/load")] == [1.0]
     (workspace / "mlartifacts").unlink()
     assert Sender(tracked[0].tracking).send() == []
     assert [one.path for one in client.list_artifacts(there.info.run_id)] == ["a.txt"]
