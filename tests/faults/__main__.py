@@ -5,6 +5,7 @@ A section is a function of `Options` that yields rows; to add one, write it and 
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -162,13 +163,19 @@ def main() -> None:
     parser.add_argument("--fault", help="only this one, as a line of an earlier run names it")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # this is the copy, and works there
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if given.folder:
         sys.exit(report(given))
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         # in a copy, so that the code may be changed meanwhile: that would be another training
         copy = copy_of_this_project(Path(folder) / "code").path
         again = [sys.executable, "-m", "tests.faults", *sys.argv[1:], "--folder", folder]
-        sys.exit(subprocess.run(again, cwd=copy).returncode)
+        process = subprocess.Popen(again, cwd=copy)
+        try:
+            sys.exit(process.wait())
+        finally:
+            process.terminate()  # it ends the servers that it has started
+            process.wait()
 
 
 def report(given: argparse.Namespace) -> int:

@@ -57,5 +57,8 @@ def say(line: str) -> None:
 def jobs(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """The results of the work on each item, as they come; as many at a time as there are cores."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in as_completed([pool.submit(work, item) for item in items]):
-            yield done.result()
+        try:
+            for done in as_completed([pool.submit(work, item) for item in items]):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
