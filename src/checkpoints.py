@@ -134,7 +134,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> State | None:
         except InputError as error:
             say(f"{error}. Set aside as {files.set_aside(path).name}")
     if there or any(folder.glob("epoch-*.pt.damaged")):
-        raise InputError(f"every checkpoint in {folder} is damaged. To train from the start: rm -r {folder}")
+        raise InputError(f"every checkpoint in {folder} is damaged. To train from the start: rm {folder}/epoch-*")
     return None
 
 

@@ -126,4 +126,4 @@ def check_best(folder: Path, state: State) -> None:
         try:
             checkpoints.read(checkpoints.path_of(folder, state["best_epoch"]))
         except InputError as error:
-            raise InputError(f"{error}. It is the best so far. To train from the start: rm -r {folder}") from None
+            raise InputError(f"{error}. It is the best so far. To train from the start: rm {folder}/epoch-*") from None

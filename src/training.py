@@ -193,7 +193,7 @@ def workplace(mark: Fingerprint, settings: Train, wanted: Collection[Path] = ())
         earlier = fingerprint.latest(paths.checkpoints(), mark)
         fingerprint.write(folder, mark)
         checkpoints.prune({folder, *wanted}, settings.checkpoints_days, settings.checkpoints_gb, cli.say)
-        if earlier and not any(folder.glob("epoch-*.pt")):
+        if earlier and not any(folder.glob("epoch-*.pt*")):
             cli.say("training from the start; changed since the last training: " + "; ".join(earlier))
         yield folder
 

@@ -9,9 +9,9 @@ def main() -> None:
     courier.start()
     from src import evaluation, files, model_file, plots
     from src.data import prepared
-    from src.tracking import run
+    from src.tracking import reuse
 
-    with run.rejoin(settings) as tracked:
+    with reuse.rejoined(settings) as tracked:
         trained = model_file.load()
         settings = params.settled(settings, trained.schema.task)
         result = evaluation.Result(settings, trained, prepared.load("test", trained.schema))

@@ -395,11 +395,23 @@ def test_a_result_that_dvc_restores_is_tagged_in_mlflow(new_project):
     project.run("dvc", "exp", "run", "-S", "train.lr=0.1", "--quiet")
     project.set(**QUICK)
     project.run("git", "commit", "-qam", "back")
-    printed = project.run("dvc", "repro", "train")
+    printed = project.run("dvc", "repro")
     assert "restored" in printed or "cached" in printed, printed
     assert f"run {first.info.run_name} is in use again" in project.run("python", "-m", "src.reuse")
     assert project.run("python", "-m", "src.reuse") == ""
     tags = project.client.get_run(first.info.run_id).data.tags
     assert tags["reused.commit"] == project.run("git", "rev-parse", "HEAD").strip()
     assert tags["reused.time"].endswith("Z")
-    assert project.client.get_run(first.info.run_id).info.status == "FINISHED"
+
+    def status():
+        return project.client.get_run(first.info.run_id).info.status
+
+    assert status() == "FINISHED"
+    project.set(**QUICK, **{"validate.minimum": {"loss": 0.001}})
+    project.run("dvc", "repro", "--quiet", code=255)
+    project.run("python", "-m", "src.reuse")
+    assert status() == "FAILED"  # not all stages have passed
+    project.set(**QUICK)
+    project.run("dvc", "repro", "--quiet")
+    project.run("python", "-m", "src.reuse")
+    assert status() == "FINISHED"

@@ -21,11 +21,12 @@ def main() -> None:
         "mended; 1: something is wrong.",
     )
     parser.add_argument("--sync", action="store_true", help="tell MLflow what waits for it, and do nothing else")
+    parser.add_argument("--adopt", action="store_true", help="as --sync, and into this store what waits for others")
     parser.add_argument("--fix", action="store_true", help="mend what can be mended; each line says how")
     options = parser.parse_args()
 
-    if options.sync:
-        _sync()
+    if options.sync or options.adopt:
+        _sync(options.adopt)
         return
     from src.doctor.checks import CHECKS, examine
 
@@ -35,17 +36,18 @@ def main() -> None:
     sys.exit(any(result.state == "wrong" for result in results))
 
 
-def _sync() -> None:
-    """Tell MLflow what waits in the outbox."""
+def _sync(adopt: bool) -> None:
+    """Tell MLflow what waits in the outbox; exit code 1 when something waits for another store."""
     from src import params
     from src.tracking import audit, outbox
 
     settings, waiting = params.load(), len(outbox.found())
-    audit.sync(settings.tracking, cli.say)
-    left = len(outbox.found())
-    print(
-        f"MLflow has been told of {waiting - left} runs" + (f"; {left} wait: open, or of another store" if left else "")
-    )
+    audit.sync(settings.tracking, cli.say, adopt)
+    print(f"runs that MLflow has been told of: {waiting - len(outbox.found())}")
+    others = {box.header["tracking_uri"] for box in audit.elsewhere(settings.tracking)}
+    if others:
+        print(f"some wait for {', '.join(sorted(others))}. To tell this store of them: python -m src.doctor --adopt")
+    sys.exit(bool(others))
 
 
 def _plain(results: "Iterator[Result]") -> "Iterator[Result]":

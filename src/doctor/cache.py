@@ -181,7 +181,11 @@ def _corrupted(out: Tracked, stored: Path) -> Finding:
         return wrong(said, f"puts it back from {name}, which is good", partial(_put_back, out, stored))
     if out.own:
         return wrong(said, f"rm {stored} && dvc pull, or bring {name} back and: dvc add {name}")
-    return wrong(said, "removes it, so that DVC makes or pulls it again", partial(_remove, stored))
+    return wrong(
+        said,
+        "removes it; when that result is wanted again, dvc repro makes it anew, or dvc pull fetches it",
+        partial(_remove, stored),
+    )
 
 
 def _put_back(out: Tracked, stored: Path) -> str:

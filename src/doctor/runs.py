@@ -31,7 +31,8 @@ def told(settings: Params) -> Iterator[Finding]:
         if box.header["tracking_uri"] == here:
             yield wrong(said, "tells MLflow", partial(_sync, settings, box))
         else:
-            yield wrong(said, f"set tracking.uri to {box.header['tracking_uri']}, then python -m src.doctor --sync")
+            said = f"{said} for {box.header['tracking_uri']}"
+            yield wrong(said, f"python -m src.doctor --adopt tells this store, rm -r {box.path} forgets it")
     if not boxes:
         yield ok("MLflow has been told everything")
 

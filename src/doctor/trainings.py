@@ -44,7 +44,7 @@ def _training(folder: Path) -> Iterator[Finding]:
     if newest is not None:
         yield from _usable(folder, newest, aside)
     elif there or aside:
-        yield wrong(f"every checkpoint in {folder} is damaged", f"rm -r {folder}, and the training starts anew")
+        yield wrong(f"every checkpoint in {folder} is damaged", f"rm {folder}/epoch-*, and the training starts anew")
     yield from _history(folder, newest)
     yield from _mark(folder)
     for path in sorted(folder.glob(".*.partial")):  # nobody holds the folder, so nobody writes there
@@ -57,7 +57,7 @@ def _usable(folder: Path, newest: State, aside: list[Path]) -> Iterator[Finding]
         try:
             saving.check_best(folder, newest)
         except InputError as error:
-            yield wrong(f"the best checkpoint cannot be used: {error}", f"rm -r {folder}")
+            yield wrong(f"the best checkpoint cannot be used: {error}", f"rm {folder}/epoch-*")
     if aside:
         yield ok(f"set aside as damaged, and not used: {', '.join(map(str, aside))}")
 

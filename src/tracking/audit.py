@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,9 +84,17 @@ def resend(tracking: Tracking, folder: Path) -> None:
     sync(tracking)
 
 
-def sync(tracking: Tracking, say: Callable[[str], None] = lambda _: None) -> None:
-    """Tell MLflow all that waits. InputError when the store cannot be reached, or fails on the way."""
+def sync(tracking: Tracking, say: Callable[[str], None] = lambda _: None, adopt: bool = False) -> None:
+    """Tell MLflow all that waits. InputError when the store cannot be reached, or fails on the way.
+
+    adopt: what waits for other stores, too; it goes to this one."""
     outbox.bury()
+    if adopt:
+        here = {"tracking_uri": store.redact(store.uri(tracking)), "experiment": tracking.experiment}
+        for box in elsewhere(tracking):
+            header = box.header
+            with outbox.opened({**header, "origin": header["tracking_uri"], **here}):
+                pass
     sender, refused = Sender(tracking), []
     waiting = sender.waiting()
     if waiting:
@@ -93,11 +102,22 @@ def sync(tracking: Tracking, say: Callable[[str], None] = lambda _: None) -> Non
     for count, box in enumerate(waiting, start=1):
         say(f"run {count} of {len(waiting)}: {box.header['name']}")
         try:
-            sender.send_other(box)
+            if run_id := sender.send_other(box):
+                say(f"its id: {run_id}")
         except Exception as error:  # MLflow lets through whatever its server or its database raises
             refused.append(f"{box.path}: {store.reason(error)}")
     if refused:
         raise InputError("\n  ".join([f"MLflow could not be told of {len(refused)} runs, which are kept:", *refused]))
+
+
+def elsewhere(tracking: Tracking) -> list[outbox.Outbox]:
+    """The outboxes of other stores that no process has open."""
+    here, others = store.redact(store.uri(tracking)), []
+    for box in outbox.found():
+        with suppress(InputError):  # damaged, which src.doctor tells
+            if box.header["tracking_uri"] != here and not outbox.is_held(box):
+                others.append(box)
+    return others
 
 
 def _every(client: MlflowClient, experiments: list[str], wanted: str) -> Iterator[Any]:

@@ -61,7 +61,8 @@ class Courier:
         with suppress(BrokenPipeError):
             self._process.stdin.close()  # type: ignore[union-attr]
         if patience == ORPHANED:
-            return None  # this process is to go at once, and the other follows
+            cli.say(WAITS)  # for it is to go at once, and the other follows in seconds
+            return None
         code = self._process.wait()
         self._listening.join()
         if code:

@@ -172,6 +172,11 @@ class Replica:
         else:
             self._client.set_terminated(self.run_id, event["status"], int(event["time"] * 1000))
 
+    def _passed(self, event: Event) -> None:
+        assert self.run_id
+        if self._client.get_run(self.run_id).info.status != "FINISHED":
+            self._client.set_terminated(self.run_id, "FINISHED", int(event["time"] * 1000))
+
     def _metrics(self, event: Event) -> None:
         from mlflow.entities import Metric
 
@@ -230,6 +235,7 @@ def metrics_of(record: Record) -> Iterator[Metric]:
 
 EVENTS: dict[str, Callable[[Replica, Any], None]] = {
     "status": Replica._status,
+    "passed": Replica._passed,
     "metrics": Replica._metrics,
     "tags": Replica._tags,
     "artifact": Replica._artifact,

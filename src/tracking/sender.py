@@ -87,21 +87,23 @@ class Sender:
             self._held.close()
             outbox.remove(box)
 
-    def send_other(self, box: Outbox) -> None:
-        """Tell MLflow of a run that nobody has open, unless another process does."""
+    def send_other(self, box: Outbox) -> str | None:
+        """Tell MLflow of a run that nobody has open, unless another process does; its id."""
         try:
             with locks.held(box.path / "sending", "tells MLflow of this run"):
                 if not box.header_path.exists():  # another process was quicker
-                    return
-                is_over = Replica(self.connect(), box, self._tracking, self._got_on).send()
+                    return None
+                replica = Replica(self.connect(), box, self._tracking, self._got_on)
+                is_over = replica.send()
         except RunError:
-            return
+            return None
         except FileNotFoundError:
             if not box.header_path.exists():  # another process told it, and removed the folder with the lock in it
-                return
+                return None
             raise
         if is_over:
             outbox.remove(box)
+        return replica.run_id
 
     def waiting(self) -> list[Outbox]:
         """The outboxes of this store: the first, runs that nobody has open, and then the runs under others."""

@@ -63,7 +63,8 @@ def main() -> None:
         )
         print("Next: dvc repro")
     else:
-        print("Next: python -m src.tune --apply, then dvc repro")
+        same = f" --trials {options.trials}" if options.trials else ""
+        print(f"Next: python -m src.tune{same} --apply, then dvc repro")
 
 
 def _prepare(settings: "Params") -> None:

@@ -47,9 +47,32 @@ def test_what_waits_is_told(patient, client, trained):
 def test_sync_tells_and_does_nothing_else(patient, client, trained, capsys, monkeypatch):
     unsent("one"), unsent("two")
     monkeypatch.setattr(sys, "argv", ["doctor", "--sync"])
-    command.main()
-    assert "MLflow has been told of 2 runs" in capsys.readouterr().out
-    assert len(client.search_runs([trained.info.experiment_id])) == 3
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert printed.out == "runs that MLflow has been told of: 2\n"
+    there = client.search_runs([trained.info.experiment_id])
+    assert len(there) == 3
+    assert all(f"its id: {one.info.run_id}" in printed.err for one in there if one.info.run_id != trained.info.run_id)
+
+
+def test_what_waits_for_another_store_can_go_to_this_one(patient, client, trained, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    box = unsent()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    seen = patient.look(only="outbox")
+    assert "lost: 3 things wait in models/outbox/lost for http://127.0.0.1:9. To mend it: python -m" in seen.wrong[0]
+    for option, code, runs in (("--sync", 1, 1), ("--adopt", 0, 2)):
+        monkeypatch.setattr(sys, "argv", ["doctor", option])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        assert ended.value.code == code
+        assert ("python -m src.doctor --adopt" in capsys.readouterr().out) == (option == "--sync")
+        assert len(client.search_runs([trained.info.experiment_id])) == runs
+    (found,) = client.search_runs([trained.info.experiment_id], "tags.`run.key` = 'lost'")
+    assert (found.info.status, found.data.metrics) == ("FAILED", {"test/loss": 0.5})
+    assert not box.path.exists()
 
 
 def test_sync_without_a_store_is_bad_input_and_keeps_all(patient, monkeypatch):
