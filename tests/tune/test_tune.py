@@ -36,7 +36,7 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     printed = tune(project, "--trials", "5")
     assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 5
     assert re.search(r"^trial 0 complete .*lr=0.002 optimizer=adamw", printed, re.MULTILINE)
-    assert "Next: python -m src.tune --apply" in printed
+    assert "Next: python -m src.tune --trials 5 --apply" in printed
     assert not (project.path / "data/prepared/test.safetensors").exists()
 
     trials = children(project)
