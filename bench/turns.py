@@ -34,7 +34,7 @@ class Contestant:
     """A program that calls `lap`. words: of its command, after the name of the interpreter."""
 
     def __init__(self, words: list[str], folder: Path, environment: dict[str, str]) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path[1:]]), **environment}
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), **environment}
         self._process = subprocess.Popen(
             [sys.executable, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
         )

@@ -11,7 +11,6 @@ import io
 import os
 import pickle
 import random
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,7 +25,6 @@ from src import files, locks, paths
 from src.errors import InputError, RunError
 
 State = dict[str, Any]
-GONE = ".gone"  # ends the name of a folder that is being removed
 
 
 def path_of(folder: Path, epoch: int, step: int = 0) -> Path:
@@ -142,8 +140,8 @@ def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Cal
     """Remove the folders beside those in `keep` whose training was begun last more than `days` ago, then the longest
     unused until all take no more than `gigabytes`. One that a process trains in stays."""
     parents = {folder.parent for folder in keep}
-    for gone in (gone for parent in parents for gone in parent.glob(f".*{GONE}")):
-        shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed meanwhile, or that is at it now
+    for parent in parents:
+        files.sweep(parent)  # after a process that was killed meanwhile
     marks = {mark for parent in parents for mark in parent.glob(f"[!.]*/{paths.MARK}")}
     others, sizes = {}, {}
     for mark in marks:
@@ -158,11 +156,10 @@ def prune(keep: set[Path], days: float | None, gigabytes: float | None, say: Cal
             continue
         try:
             with locks.held(folder / "lock", "is training there"):
-                gone = folder.replace(folder.with_name(f".{folder.name}{GONE}"))
+                files.remove_folder(folder)
         except (RunError, OSError):  # a process trains there, or removes it too
             continue
         say(f"checkpoints of {age:.0f} days ago removed ({sizes[folder] / 1e6:.0f} MB): {folder}")
-        shutil.rmtree(gone, ignore_errors=True)
         left -= sizes[folder]
 
 

@@ -4,12 +4,14 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from src.errors import InputError
 
+GONE = ".gone"  # ends the name of a folder that is being removed
 SEAL = "sha256_of_the_rest"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that has no room left
 
@@ -63,6 +65,19 @@ def size(folder: Path, shared: bool = True) -> int:
                 found = (Path(inside) / name).stat()
                 total += found.st_size if shared or found.st_nlink == 1 else 0
     return total
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, out of the way at once: whoever is killed here, or looks meanwhile, finds no half of it. OSError
+    when it is gone."""
+    folder.replace(folder.with_name(f".{folder.name}{GONE}"))
+    sweep(folder.parent)
+
+
+def sweep(above: Path) -> None:
+    """Remove what `remove_folder` took out of the way in a folder; another process may be at it too."""
+    for gone in above.glob(f".*{GONE}"):
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,6 +21,29 @@ def python(*words):
     return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+STOPPED = """
+import os, signal
+from src import cli
+def main():
+    stopping = cli.Stopping()
+    try:
+        with stopping:
+            os.kill(os.getpid(), signal.SIGTERM)
+            print("went on to the end of the step")
+            stopping.now()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("closed")
+cli.run(main, "")
+"""
+
+
+def test_a_second_signal_does_not_cut_short_how_a_run_is_closed():
+    done = python("-c", STOPPED)
+    assert (done.returncode, done.stdout) == (143, "went on to the end of the step\nclosed\n"), done.stderr
+    assert done.stderr == "terminated. The same command goes on from the last checkpoint.\n"
+
+
 @pytest.mark.parametrize(
     ("statement", "code", "said"),
     [

@@ -28,6 +28,8 @@ def told(settings: Params) -> Iterator[Finding]:
             yield wrong(str(error), "keeps a copy, and leaves out what is damaged", partial(_mend, box))
             continue
         said = f"MLflow has not been told all of run {name}: {waiting} things wait in {box.path}"
+        if not waiting:
+            said = f"run {name} was left by a process that is gone, in {box.path}"
         if box.header["tracking_uri"] == here:
             yield wrong(said, "tells MLflow", partial(_sync, settings, box))
         else:

@@ -23,7 +23,6 @@ from src import cli, files, locks, paths
 from src.errors import InputError, RunError
 from src.journal import Journal
 
-GONE = ".gone"  # ends the name of a folder that is being removed
 BEAT = 2.0  # seconds
 WAIT = 10.0  # seconds, for another command that is just marking the run as KILLED
 REMEDY = "See: python -m src.doctor"
@@ -111,7 +110,7 @@ class Outbox:
         else:
             _same(path, target)
         if (taken := files.size(paths.outbox(), shared=False)) > LIMIT:
-            _delete(target)
+            shutil.rmtree(target.parent)
             words = f"with it {taken / 1e9:.1f} GB would wait for MLflow, and {LIMIT / 1e9:.0f} GB is the limit"
             cli.say(f"{path} is not kept: {words}")
             self.say("tags", values={f"left_out.{path.name}": words})
@@ -200,7 +199,7 @@ def is_held(outbox: Outbox) -> bool:
 
 def bury() -> None:
     """Say of each run that its process left RUNNING, as only one that was killed outright does, that it was KILLED."""
-    _sweep()
+    files.sweep(paths.outbox())
     with _arranging():
         for outbox in found():
             try:
@@ -227,26 +226,14 @@ def remove(outbox: Outbox) -> None:
     with _arranging():
         if is_held(outbox) or not outbox.header_path.exists() or len(outbox.said()) > outbox.sent["events"]:
             return
-        _take_away(outbox)
+        files.remove_folder(outbox.path)
 
 
 def discard(outbox: Outbox) -> None:
     """Remove an outbox that MLflow is not to be told of any more."""
     with _arranging():
         if outbox.path.exists() and not is_held(outbox):
-            _take_away(outbox)
-
-
-def _take_away(outbox: Outbox) -> None:
-    """At once, so that whoever is killed here leaves no half of it."""
-    outbox.path.replace(outbox.path.with_name(f".{outbox.key}{GONE}"))
-    _sweep()
-
-
-def _sweep() -> None:
-    """Remove what was taken out of the way."""
-    for gone in paths.outbox().glob(f".*{GONE}"):
-        shutil.rmtree(gone, ignore_errors=True)  # another process may be at it too
+            files.remove_folder(outbox.path)
 
 
 @contextmanager
@@ -275,13 +262,6 @@ def _beat(heartbeat: Path, over: threading.Event) -> None:
     heartbeat.touch()
     while not over.wait(BEAT):
         os.utime(heartbeat)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _same(path: Path, target: Path) -> None:

@@ -54,7 +54,7 @@ class Patient:
         now = self.files()
         return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
-    def check(self, subject, said, *changed):
+    def assert_mends(self, subject, said, *changed):
         """One thing is wrong, of this subject and in these words; looking changes nothing; --fix changes these files,
         and then all is well. Returns what the second call printed."""
         before, said = self.files(), self.short(said)
@@ -72,7 +72,7 @@ class Patient:
         assert "All is well. Next: dvc repro" in after.printed
         return fixed.printed
 
-    def check_told(self, subject, *said):
+    def assert_only_told(self, subject, *said):
         """One thing is wrong that --fix leaves to the user, and leaves alone."""
         before = self.files()
         for options in ((), ("--fix",)):

@@ -35,7 +35,7 @@ def test_a_corrupted_object_is_put_back_from_the_workspace(patient, name):
     path = stored(patient, name)
     good = path.read_bytes()
     flip(path)
-    printed = patient.check(
+    printed = patient.assert_mends(
         "cache", f"{path} is corrupted: it is named by the digest of {name}", str(path.relative_to(patient.path))
     )
     assert f"Put back from {name}" in printed
@@ -65,7 +65,7 @@ def test_a_corrupted_file_within_a_folder(patient):
     (path,) = [path for path in (patient.path / ".dvc/cache/files/md5").glob("*/*") if path.read_bytes() == listed]
     flip(path)
     said = "is named by the digest of reports/tables/predictions.csv"
-    patient.check("cache", said, str(path.relative_to(patient.path)))
+    patient.assert_mends("cache", said, str(path.relative_to(patient.path)))
     assert path.read_bytes() == listed
 
 
@@ -77,13 +77,15 @@ def test_data_of_the_users_own_are_not_removed(patient, finished):
     ]
     flip(path)
     shutil.copyfile(path, patient.path / "data/raw/mine.csv")
-    patient.check_told("cache", f"{path} is corrupted", "dvc add data/raw/mine.csv")
+    patient.assert_only_told("cache", f"{path} is corrupted", "dvc add data/raw/mine.csv")
 
 
 def test_an_out_that_was_changed_by_hand(patient):
     with (patient.path / "models/model.json").open("a") as file:
         file.write("\n")
-    patient.check_told("outs", "models/model.json is not what dvc.lock says", "dvc checkout --force models/model.json")
+    patient.assert_only_told(
+        "outs", "models/model.json is not what dvc.lock says", "dvc checkout --force models/model.json"
+    )
 
 
 def test_outs_that_a_stage_is_working_on_are_left_to_it(patient):
@@ -100,7 +102,7 @@ def test_outs_that_a_stage_is_working_on_are_left_to_it(patient):
 
 def test_an_out_that_is_missing_and_all_that_are(patient):
     os.unlink(patient.path / "models/run.json")
-    patient.check_told("outs", "missing, though dvc.lock has them: models/run.json", "dvc checkout")
+    patient.assert_only_told("outs", "missing, though dvc.lock has them: models/run.json", "dvc checkout")
     for name in ("data/prepared", "models", "reports/plots", "reports/tables"):
         shutil.rmtree(patient.path / name)
     for name in ("reports/data.html", "reports/columns.csv"):
@@ -113,5 +115,5 @@ def test_an_out_that_is_missing_and_all_that_are(patient):
 def test_a_torn_entry_of_the_run_cache(patient):
     path = next((patient.path / ".dvc/cache/runs").glob("*/*/*"))
     path.write_text(path.read_text()[:40] + "\n  - [")
-    patient.check("run-cache", f"{path} is torn", str(path.relative_to(patient.path)))
+    patient.assert_mends("run-cache", f"{path} is torn", str(path.relative_to(patient.path)))
     assert not path.exists()

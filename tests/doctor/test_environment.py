@@ -21,7 +21,7 @@ def said(check, settings=None):
 def test_params_that_cannot_be_read_are_a_finding(patient, content):
     path = patient.path / "params.yaml"
     path.unlink() if content is None else path.write_text(content)
-    patient.check_told("params", "params.yaml", "git checkout params.yaml")
+    patient.assert_only_told("params", "params.yaml", "git checkout params.yaml")
 
 
 def test_a_version_outside_its_range_is_named(workspace):

@@ -22,14 +22,14 @@ def test_files_of_processes_that_are_gone_go(patient, sleeper, folder):
     sleeper.wait()
     name = f"{folder}/.train.json.{sleeper.pid}.partial"
     (patient.path / name).write_text("{")
-    patient.check("leftovers", f"{name} was left half-written", name)
+    patient.assert_mends("leftovers", f"{name} was left half-written", name)
 
 
 def test_a_number_that_another_process_has_by_now(patient, sleeper):
     name = f"reports/.train.json.{sleeper.pid}.partial"
     (patient.path / name).write_text("{")
     os.utime(patient.path / name, (1e9, 1e9))
-    patient.check("leftovers", name, name)
+    patient.assert_mends("leftovers", name, name)
 
 
 def test_files_that_are_being_written_stay(patient, sleeper):
@@ -43,4 +43,4 @@ def test_files_that_are_being_written_stay(patient, sleeper):
         assert "2 files are being written" in seen.printed
         assert patient.changed(before) == []
     (patient.path / numbered).unlink()
-    patient.check("leftovers", plain, plain)
+    patient.assert_mends("leftovers", plain, plain)

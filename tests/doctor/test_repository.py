@@ -28,7 +28,7 @@ def test_a_torn_rwlock_blocks_dvc_until_it_is_removed(patient, finished, content
             ["dvc", "repro"], cwd=patient.path, env=finished.environment, capture_output=True, text=True
         )
         assert blocked.returncode
-    patient.check("DVC locks", f"{path} is torn")
+    patient.assert_mends("DVC locks", f"{path} is torn")
     assert not path.exists()
 
 
@@ -50,19 +50,19 @@ def test_entries_of_processes_that_are_gone_go_and_those_of_the_living_stay(pati
 @pytest.mark.parametrize("damage", ["<<<<<<< HEAD\nschema: '2.0'\n=======\n", "schema: '2.0'\nstages:\n  a: [", ""])
 def test_a_dvc_lock_that_cannot_be_read(patient, damage):
     (patient.path / "dvc.lock").write_text(damage)
-    patient.check_told("DVC", "dvc.lock", "git checkout dvc.lock, or: rm dvc.lock && dvc repro")
+    patient.assert_only_told("DVC", "dvc.lock", "git checkout dvc.lock, or: rm dvc.lock && dvc repro")
 
 
 def test_a_dvc_yaml_that_cannot_be_read(patient):
     path = patient.path / "dvc.yaml"
     path.write_text(path.read_text().replace("    cmd:", "    cmdd:", 1))
-    patient.check_told("DVC", "dvc.yaml", "git checkout undoes it")
+    patient.assert_only_told("DVC", "dvc.yaml", "git checkout undoes it")
 
 
 def test_what_is_no_repository(patient):
     shutil.rmtree(patient.path / ".git")
-    patient.check_told("git", "is no git repository", "git init")
+    patient.assert_only_told("git", "is no git repository", "git init")
     shutil.rmtree(patient.path / ".dvc")
-    patient.check_told("DVC", "has no folder .dvc", "git checkout .dvc, or: dvc init")
+    patient.assert_only_told("DVC", "has no folder .dvc", "git checkout .dvc, or: dvc init")
     seen = patient.look()  # what stands on DVC is not looked at, and fails no check
     assert (seen.code, len(seen.wrong)) == (1, 2), seen.printed

@@ -112,6 +112,17 @@ def test_a_run_that_nobody_has_open_is_marked_killed(patient, client, trained):
         assert patient.look(only="runs").code == 0
 
 
+def test_a_run_that_was_only_left_is_told_as_killed(patient, client, trained):
+    box = unsent()
+    patient.look("--fix", only="outbox")
+    with outbox.opened(run.new("lost", {}, load(), key="lost")):
+        pass
+    seen = patient.look(only="outbox")
+    assert f"run lost was left by a process that is gone, in {patient.short(str(box.path))}" in seen.wrong[0]
+    assert patient.look("--fix", only="outbox").code == 0
+    assert not box.path.exists()
+
+
 def test_how_a_run_ended_that_is_still_to_be_told_is_not_guessed(patient, client, trained):
     tags = {lineage.HOME: lineage.home(), "run.key": "lost"}
     left = client.create_run(trained.info.experiment_id, tags=tags).info.run_id

@@ -35,7 +35,7 @@ def journal(patient):
 def test_a_torn_last_line_is_cut_off(patient, journal):
     before = journal.read_bytes()
     journal.write_bytes(before[:-30])
-    patient.check("tuning", "torn by a crash", "models/tune.journal")
+    patient.assert_mends("tuning", "torn by a crash", "models/tune.journal")
     assert journal.read_bytes() == b"".join(before.splitlines(keepends=True)[:-1])
     assert len(studied(journal)) == 10
 
@@ -46,7 +46,7 @@ def test_a_journal_ends_before_a_damaged_line_and_a_copy_is_kept(patient, journa
     damaged = b"".join([*lines[:place], b"\0" * (len(lines[place]) - 1) + b"\n", *lines[place + 1 :]])
     journal.write_bytes(damaged)
     said = f"{journal}, line {place + 1} of {len(lines)} is damaged"
-    patient.check("tuning", said, "models/tune.journal", "models/tune.journal.damaged")
+    patient.assert_mends("tuning", said, "models/tune.journal", "models/tune.journal.damaged")
     assert journal.with_name("tune.journal.damaged").read_bytes() == damaged
     trials = studied(journal)
     assert 3 <= len(trials) < 10
@@ -55,7 +55,7 @@ def test_a_journal_ends_before_a_damaged_line_and_a_copy_is_kept(patient, journa
 
 def test_a_file_that_is_no_journal_is_left_alone(patient):
     (patient.path / "models/tune.journal").write_text("a,b\n1,2\n")
-    patient.check_told("tuning", "is no journal of Optuna", "set tune.storage to another file")
+    patient.assert_only_told("tuning", "is no journal of Optuna", "set tune.storage to another file")
 
 
 def test_a_journal_that_a_search_writes_is_left_alone(patient, journal):

@@ -27,7 +27,7 @@ def test_a_damaged_checkpoint_is_set_aside(patient, folder, damage):
     path = folder / "epoch-000003.pt"
     path.write_bytes(damage(path.read_bytes()))
     changed = names(patient, folder, "epoch-000003.pt", "epoch-000003.pt.damaged")
-    printed = patient.check("checkpoints", f"checkpoint {path} is damaged", *changed)
+    printed = patient.assert_mends("checkpoints", f"checkpoint {path} is damaged", *changed)
     assert "Set aside as epoch-000003.pt.damaged" in printed
     assert "set aside as damaged, and not used" in patient.look(only="checkpoints").printed
 
@@ -44,7 +44,7 @@ def test_when_none_is_good_nothing_is_removed(patient, folder):
         path.write_bytes(b"x")
     seen = patient.look("--fix", only="checkpoints")
     assert (seen.code, len(seen.mended), len(seen.wrong)) == (1, 2, 1), seen.printed
-    patient.check_told("checkpoints", f"every checkpoint in {folder} is damaged", f"rm {folder}/epoch-*")
+    patient.assert_only_told("checkpoints", f"every checkpoint in {folder} is damaged", f"rm {folder}/epoch-*")
     assert len(list(folder.glob("*.damaged"))) == 2
 
 
@@ -54,7 +54,7 @@ def test_the_history_is_written_anew_from_a_checkpoint(patient, folder, damage):
     whole = path.read_bytes()
     path.write_bytes(whole[:-20] if damage == "torn" else whole.replace(b'{"epoch": 1', b'{"epoch" 1'))
     line = "line 2 of 2: torn" if damage == "torn" else "line 1 of 2: damaged"
-    patient.check("checkpoints", f"{path}, {line}", *names(patient, folder, "history.jsonl"))
+    patient.assert_mends("checkpoints", f"{path}, {line}", *names(patient, folder, "history.jsonl"))
     assert path.read_bytes() == whole
 
 
@@ -64,13 +64,13 @@ def test_a_history_without_a_checkpoint_ends_before_the_damage(patient, folder):
     path = folder / "history.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    patient.check("checkpoints", "torn", *names(patient, folder, "history.jsonl", "history.jsonl.damaged"))
+    patient.assert_mends("checkpoints", "torn", *names(patient, folder, "history.jsonl", "history.jsonl.damaged"))
     assert path.read_bytes() == whole.splitlines(keepends=True)[0]
 
 
 def test_a_damaged_fingerprint_is_set_aside(patient, folder):
     (folder / "fingerprint.json").write_text('{"params": ')
-    patient.check(
+    patient.assert_mends(
         "checkpoints",
         "fingerprint.json is damaged",
         *names(patient, folder, "fingerprint.json", "fingerprint.json.damaged"),
@@ -79,7 +79,7 @@ def test_a_damaged_fingerprint_is_set_aside(patient, folder):
 
 def test_what_was_left_half_written_goes(patient, folder):
     (folder / ".epoch-000004.pt.partial").write_bytes(b"half")
-    patient.check("checkpoints", "left half-written", *names(patient, folder, ".epoch-000004.pt.partial"))
+    patient.assert_mends("checkpoints", "left half-written", *names(patient, folder, ".epoch-000004.pt.partial"))
 
 
 def test_a_training_that_runs_is_left_alone(patient, folder):

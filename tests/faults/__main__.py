@@ -94,7 +94,7 @@ def broken_ways(options: Options) -> Iterator[Row]:
     """Outages with kills in them. Time is compressed: a quicker retry schedule, and an outage that much shorter."""
     minutes = 1 if options.quick else 10
     seconds = minutes * 60 / outages.COMPRESSED
-    row = Row(f"An outage of MLflow of {minutes} minutes, with SIGKILLs in it", "")
+    row = Row(f"A {minutes}-minute outage of MLflow, with SIGKILLs in it", "")
     for number in range(1 if options.quick else 3):
         seed = options.seed + number
         with ExitStack() as stack:
