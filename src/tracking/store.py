@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -14,13 +15,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 from filelock import FileLock
 
-from src import paths
+from src import files, paths
 from src.errors import InputError
 from src.sections import Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SQLITE = "sqlite:///"
 PATIENCE = 10  # seconds to wait for a server before saying that it does not answer
 
 
@@ -29,10 +31,9 @@ def uri(tracking: Tracking) -> str:
 
     A relative SQLite path starts at the root too: in a temporary workspace it would vanish with it.
     """
-    chosen = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path = chosen.removeprefix("sqlite:///")
-    if path != chosen:
-        return f"sqlite:///{paths.root() / path}"
+    chosen = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    if chosen.startswith(SQLITE):
+        return f"{SQLITE}{paths.root() / chosen[len(SQLITE) :]}"
     if re.search(r"\s", chosen):
         raise InputError("tracking.uri, or MLFLOW_TRACKING_URI, has a space in it: write it as %20")
     if urlsplit(chosen).scheme in ("", "file"):
@@ -42,8 +43,13 @@ def uri(tracking: Tracking) -> str:
 
 def exists(tracking: Tracking) -> bool:
     """Whether there is a store to look into: to connect to an SQLite file would make it. A server may still be down."""
-    address = uri(tracking)
-    return not address.startswith("sqlite:///") or Path(address.removeprefix("sqlite:///")).exists()
+    path = _file(uri(tracking))
+    return path is None or path.exists()
+
+
+def _file(address: str) -> Path | None:
+    """The file of an SQLite store."""
+    return Path(address[len(SQLITE) :].partition("?")[0]) if address.startswith(SQLITE) else None
 
 
 def redact(text: str) -> str:
@@ -66,6 +72,8 @@ def connect(tracking: Tracking) -> MlflowClient:
     try:
         # two processes that make a new SQLite store at once would trip over each other's migrations
         with FileLock(paths.root() / ".mlflow.lock"):
+            if (path := _file(address)) and not path.exists():
+                _make(path)
             client = mlflow.MlflowClient(address)
             client.search_experiments(max_results=1)
     except Exception as error:  # MLflow lets through whatever its database driver raises
@@ -74,6 +82,20 @@ def connect(tracking: Tracking) -> MlflowClient:
             "Check tracking.uri or MLFLOW_TRACKING_URI"
         ) from error
     return client
+
+
+def _make(path: Path) -> None:
+    """An SQLite store in one step. MLflow makes its tables one after the other, and cannot use a store again whose
+    making was cut short."""
+    import mlflow
+
+    beside = path.with_name(f"{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    mlflow.MlflowClient(f"{SQLITE}{beside / path.name}").search_experiments(max_results=1)
+    (beside / path.name).replace(path)
+    files.sync_folder(path.parent)
+    shutil.rmtree(beside)
 
 
 def configure() -> None:

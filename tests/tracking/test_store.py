@@ -1,5 +1,6 @@
 import base64
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -27,6 +28,25 @@ def test_the_address_is_that_of_the_params_then_of_the_environment_then_the_root
 def test_a_folder_is_refused_with_what_to_use(workspace, uri):
     with pytest.raises(InputError, match=r"is a folder, which MLflow no longer takes: use sqlite:///FILE.db"):
         store.uri(Tracking(uri=uri))
+
+
+def test_a_process_killed_while_it_makes_the_store_leaves_none_that_is_half_made(workspace):
+    code = "from src.sections import Tracking; from src.tracking import store; store.connect(Tracking())"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    partial = workspace / "mlflow.db.partial/mlflow.db"
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    while not partial.exists() or partial.stat().st_size < 200_000:  # some of its tables
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (workspace / "mlflow.db").exists()
+    assert not store.exists(Tracking())
+    client = store.connect(Tracking())
+    assert store.experiment(client, Tracking(experiment="x"))
+    assert sorted(path.name for path in workspace.glob("mlflow.db*")) == ["mlflow.db"]
+    assert store.connect(Tracking(uri="sqlite:///mlflow.db?timeout=5")).get_experiment_by_name("x")
+    assert sorted(path.name for path in workspace.glob("mlflow.db*")) == ["mlflow.db"]
 
 
 def test_an_address_with_a_space_is_refused_and_not_shown(workspace):
