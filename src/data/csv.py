@@ -232,6 +232,19 @@ def _parse(
     if _has_bytes(table.schema):
         raise NotUtf8(path)
     _check_end(table, text, path)
+    return _with_points(table) if dialect.decimal == "," else table
+
+
+def _with_points(table: Any) -> Any:
+    """Numbers with a comma that stayed words, because others in their column are none (as "?"), with a point."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            words = table.column(place)
+            points = pc.replace_substring_regex(words, r"^(\s*[-+]?\d+),(\d+([eE][-+]?\d+)?\s*)$", r"\1.\2")
+            table = table.set_column(place, field, points)
     return table
 
 

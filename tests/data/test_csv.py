@@ -37,6 +37,11 @@ def test_the_decimal_sign_is_found(workspace):
     assert read("a;b\n1.5;2\n-0.25;3\n")[0] == {"a": [1.5, -0.25], "b": [2, 3]}
 
 
+def test_numbers_with_a_comma_among_words_for_missing_ones_are_numbers(workspace):
+    found, _ = read("a;b\n1,5;2\n?;3\n-0,25;1,2e3\nsee 3,5;4\n")
+    assert found == {"a": ["1.5", "?", "-0.25", "see 3,5"], "b": [2, 3, 1200, 4]}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_the_encoding_is_found_and_a_guess_is_told(workspace, encoding):
     found, notes = read("größe,y\n1,é\n2,ü\n".encode(encoding))

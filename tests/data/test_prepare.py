@@ -118,6 +118,17 @@ def test_data_that_cannot_be_learned_from_is_refused_and_nothing_is_written(work
     assert [path.name for path in workspace.iterdir()] == ["mine.csv"]
 
 
+def test_a_column_with_decimal_commas_and_words_for_missing_values_is_numbers(workspace):
+    draw = np.random.default_rng(0)
+    sizes = [f"{value:.2f}".replace(".", ",") for value in draw.normal(170, 10, 60)]
+    sizes[::7] = ["?"] * len(sizes[::7])
+    write("size;y\n" + "".join(f"{size};{draw.choice(['no', 'yes'])}\n" for size in sizes))
+    prepare(settings())
+    column = schemas.load().columns[0]
+    assert column.kind == "numeric"
+    assert 150 < column.mean < 190
+
+
 def test_a_fault_leaves_earlier_prepared_data_as_it_was(workspace):
     prepare(settings("wine", None))
     before = {path.name: path.read_bytes() for path in paths.PREPARED.iterdir()}
