@@ -16,6 +16,7 @@ COMPRESSED = (".gz", ".bz2", ".zst")
 HEAD = 1 << 16  # bytes that are looked at to find out how the file is written
 CHUNK = 1 << 23  # bytes that are parsed at once
 LONGEST = 1 << 26  # bytes of a row
+COMMA = r"^(\s*[-+]?)(?:(\d+),(\d*)|,(\d+))((?:[eE][-+]?\d+)?\s*)$"  # a number with a decimal comma
 DELIMITERS = ",;\t|"
 # what pandas takes for missing too; `prepare.missing` adds to it
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "NULL", "null", "#N/A", "None", "<NA>")
@@ -236,14 +237,15 @@ def _parse(
 
 
 def _with_points(table: Any) -> Any:
-    """Numbers with a comma that stayed words, because others in their column are none (as "?"), with a point."""
+    """Numbers with a comma that stayed words, because others in their column are none (as "?"), with a point: a chunk
+    does not show whether the column is one of numbers."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for place, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
             words = table.column(place)
-            points = pc.replace_substring_regex(words, r"^(\s*[-+]?\d+),(\d+([eE][-+]?\d+)?\s*)$", r"\1.\2")
+            points = pc.replace_substring_regex(words, COMMA, r"\1\2.\3\4\5")
             table = table.set_column(place, field, points)
     return table
 

@@ -27,9 +27,10 @@ def told(settings: Params) -> Iterator[Finding]:
         except InputError as error:
             yield wrong(str(error), "keeps a copy, and leaves out what is damaged", partial(_mend, box))
             continue
-        said = f"MLflow has not been told all of run {name}: {waiting} things wait in {box.path}"
-        if not waiting:
-            said = f"run {name} was left by a process that is gone, in {box.path}"
+        if waiting:
+            said = f"MLflow has not been told all of run {name}: {waiting} things wait in {box.path}"
+        else:
+            said = f"run {name} was left by a process that is gone: its end waits in {box.path}"
         if box.header["tracking_uri"] == here:
             yield wrong(said, "tells MLflow", partial(_sync, settings, box))
         else:

@@ -70,9 +70,12 @@ def connect(tracking: Tracking) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.ERROR)
     mlflow.set_tracking_uri(address)
     try:
+        path = _file(address)
+        folder = path.parent if path else paths.root()
+        folder.mkdir(parents=True, exist_ok=True)
         # two processes that make a new SQLite store at once would trip over each other's migrations
-        with FileLock(paths.root() / ".mlflow.lock"):
-            if (path := _file(address)) and not path.exists():
+        with FileLock(folder / ".mlflow.lock"):
+            if path and not path.exists():
                 _make(path)
             client = mlflow.MlflowClient(address)
             client.search_experiments(max_results=1)
@@ -93,7 +96,8 @@ def _make(path: Path) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     mlflow.MlflowClient(f"{SQLITE}{beside / path.name}").search_experiments(max_results=1)
-    (beside / path.name).replace(path)
+    if not path.exists():  # by a program that knows nothing of the lock
+        (beside / path.name).replace(path)
     files.sync_folder(path.parent)
     shutil.rmtree(beside)
 

@@ -38,8 +38,8 @@ def test_the_decimal_sign_is_found(workspace):
 
 
 def test_numbers_with_a_comma_among_words_for_missing_ones_are_numbers(workspace):
-    found, _ = read("a;b\n1,5;2\n?;3\n-0,25;1,2e3\nsee 3,5;4\n")
-    assert found == {"a": ["1.5", "?", "-0.25", "see 3,5"], "b": [2, 3, 1200, 4]}
+    found, _ = read("a;b\n1,5;2\n?;3\n-0,25;1,2e3\nsee 3,5;4\n,5;5\n-6,;6\n")
+    assert found == {"a": ["1.5", "?", "-0.25", "see 3,5", ".5", "-6."], "b": [2, 3, 1200, 4, 5, 6]}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])

@@ -118,7 +118,8 @@ def test_a_run_that_was_only_left_is_told_as_killed(patient, client, trained):
     with outbox.opened(run.new("lost", {}, load(), key="lost")):
         pass
     seen = patient.look(only="outbox")
-    assert f"run lost was left by a process that is gone, in {patient.short(str(box.path))}" in seen.wrong[0]
+    where = patient.short(str(box.path))
+    assert f"run lost was left by a process that is gone: its end waits in {where}" in seen.wrong[0]
     assert patient.look("--fix", only="outbox").code == 0
     assert not box.path.exists()
 

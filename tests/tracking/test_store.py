@@ -49,6 +49,11 @@ def test_a_process_killed_while_it_makes_the_store_leaves_none_that_is_half_made
     assert sorted(path.name for path in workspace.glob("mlflow.db*")) == ["mlflow.db"]
 
 
+def test_the_folder_of_an_sqlite_store_is_made(workspace):
+    assert store.connect(Tracking(uri="sqlite:///runs/all/mlflow.db")).search_experiments()
+    assert [path.name for path in (workspace / "runs/all").glob("mlflow.db*")] == ["mlflow.db"]
+
+
 def test_an_address_with_a_space_is_refused_and_not_shown(workspace):
     with pytest.raises(InputError, match="has a space in it: write it as %20") as error:
         store.uri(Tracking(uri="postgresql://me:pass word@db/x"))
