@@ -6,7 +6,7 @@ ARGS ?=
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
 
-.PHONY: help setup repro test test-browser faults tune doctor ui lint format lock clean-checkpoints clean
+.PHONY: help setup repro test test-browser faults bench tune doctor ui lint format lock clean-checkpoints clean
 .PHONY: python-ok anew
 
 help: ## Show this list
@@ -27,6 +27,10 @@ test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..
 
 faults: setup ## Kill real trainings, fill disks, cut the way to MLflow, and compare; long (ARGS="--quick", or --help)
 	@exec .venv/bin/python -m tests.faults $(ARGS)
+
+bench: setup ## Measure against other tools, side by side; long, on a quiet machine (ARGS="--quick", or --help)
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c requirements.lock -r bench/requirements.txt
+	@for name in loop checkpoint startup; do .venv/bin/python -m bench.$$name $(ARGS) || exit; done
 
 tune: setup ## Search for better params (ARGS="--help" shows how)
 	@exec .venv/bin/python -m src.tune $(ARGS)

@@ -1,5 +1,6 @@
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,8 +8,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from src import device, loop
-from src.data.batches import Batches
+from src.data.batches import Batches, generator_of, shuffled
 from src.errors import RunError
+from src.optimizers import OPTIMIZERS
 from src.training import assemble
 
 
@@ -43,6 +45,73 @@ def test_an_epoch_is_the_tutorial_loop_to_the_last_bit(prepared_data, optimizer)
             loss.backward()
             optimizer.step()
     assert torch.equal(weights_of(trainer.model), weights_of(model))
+
+
+class Double(nn.Module):
+    """A network in float64 for inputs in float32."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, inputs):
+        return self.network(inputs.double())
+
+
+def in_float64(params, data):
+    """A trainer in float64 and its batches; rounding is then too small to hide a difference."""
+    trainer, train, val = assemble(params, data)
+    for batches in (train, val):
+        batches.targets = batches.targets.double() if batches.targets.is_floating_point() else batches.targets
+    return replace(trainer, model=Double(trainer.model)), train, val
+
+
+def plainly(params, data):
+    """The losses of training and validation as the loop of the tutorials gives them: no batch gathered ahead, nothing
+    scaled before its turn, an optimizer that is not fused."""
+    trainer, train, val = in_float64(params, data)
+    trainer.optimizer.param_groups[0].update(fused=False, foreach=False)
+    mean, std = data.schema.scale if data.train.inputs.dtype == torch.uint8 else (0.0, 1.0)
+    step = 0
+    for number in range(1, params.train.epochs + 1):
+        losses = []
+        order = shuffled(len(train.targets), generator_of(params.seed, number))
+        for rows in (order[start:stop] for start, stop in train.bounds):
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = trainer.lr(step)
+            trainer.optimizer.zero_grad()
+            outputs = trainer.model.train()((data.train.inputs[rows].float() - mean) / std)
+            loss = trainer.loss(outputs, train.targets[rows])
+            loss.backward()
+            trainer.optimizer.step()
+            losses += [loss.item()] * len(rows)
+            step += 1
+        with torch.no_grad():
+            outputs = trainer.model.eval()((data.val.inputs.float() - mean) / std)
+            yield sum(losses) / len(losses), trainer.loss(outputs, val.targets).item()
+
+
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+@pytest.mark.parametrize(
+    ("source", "task", "model"),
+    [
+        ("digits", "classification", "mlp"),
+        ("digits", "classification", "cnn"),
+        ("digits", "classification", "resnet"),
+        ("breast_cancer", "binary", "mlp"),
+        ("diabetes", "regression", "mlp"),
+        ("diabetes", "robust_regression", "linear"),
+    ],
+)
+def test_epochs_are_those_of_the_plain_loop_to_rounding(prepared_data, source, task, model, optimizer):
+    changes = {"model.name": model, "model.channels": [4, 8], "train.optimizer": optimizer, "train.epochs": 3}
+    params, data = prepared_data(source, task, **changes)
+    trainer, train, val = in_float64(params, data)
+    epochs = list(loop.fit(trainer, train, val, 1, params.train.epochs))
+    assert [(epoch.train["loss"], epoch.val["loss"]) for epoch in epochs] == [
+        (pytest.approx(train_loss, rel=1e-9), pytest.approx(val_loss, rel=1e-9))
+        for train_loss, val_loss in plainly(params, data)
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 1000])

@@ -1,0 +1,304 @@
+"""python -m bench.loop: the training loop beside the limit of the machine, and beside what people would use instead.
+
+All train the same network (src/models.py, the same first weights) with Adam on the same training split, with the same
+batch size and number of threads and with the same allocator, and report each epoch's mean loss:
+
+  loopline   train_epoch, as the train stage calls it
+  limit      the same step, over and over on one batch that is in place
+  tutorial   a DataLoader and the loop that PyTorch's tutorials teach
+  lightning  a LightningModule and a Trainer, its logger, checkpoints and progress bar off
+  skorch     a NeuralNetClassifier that does not split or print
+
+The last three get images that are scaled already, torch's default memory format and its default Adam, which is not
+fused. Each is a program of its own, and they take turns, round by round (bench/turns.py); all on the CPU.
+The peers are in bench/requirements.txt; Fashion-MNIST has to lie in data/raw/fashion-mnist (README).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import chdir
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from bench import report, turns
+from src import cli
+from src.errors import InputError
+from src.params import Params, changed
+
+if TYPE_CHECKING:
+    from src.data.batches import Batches
+    from src.loop import Trainer
+
+IMAGES = Path("data/raw/fashion-mnist")
+NEVER = 100_000  # epochs: a contestant trains until it is ended
+LR = 1e-3
+SAME = 0.1  # share of itself by which a loss may differ from ours, in the first round that counts
+
+
+class Workload(NamedTuple):
+    """settings: params; rows: of the training split, None for all; epochs: in a round; aims: beside whom, and what."""
+
+    settings: dict[str, Any]
+    rows: int | None
+    epochs: int
+    aims: dict[str, str]
+
+
+FASHION = {"prepare.source": IMAGES.name, "prepare.split": "given", "prepare.split_column": "split"}
+CONVOLUTIONS = {"limit": "at least 0.97", **dict.fromkeys(("tutorial", "lightning", "skorch"), "more than 1")}
+WORKLOADS = {
+    "fashion-mlp": Workload(
+        {**FASHION, "model.widths": [128], "train.batch_size": 256},
+        None,
+        1,
+        {"limit": "at least 0.9", "tutorial": "at least 2.5", "lightning": "at least 3", "skorch": "at least 2"},
+    ),
+    "digits-mlp": Workload(
+        {"prepare.source": "digits", "model.widths": [64], "train.batch_size": 64},
+        None,
+        30,
+        {"limit": "at least 0.9", "tutorial": "at least 3", "lightning": "at least 3", "skorch": "at least 2"},
+    ),
+    "fashion-cnn": Workload(
+        {**FASHION, "model.name": "cnn", "model.channels": [16, 32, 64], "train.batch_size": 128},
+        6400,
+        1,
+        CONVOLUTIONS,
+    ),
+    "fashion-resnet": Workload(
+        {**FASHION, "model.name": "resnet", "model.channels": [16, 32, 64], "train.batch_size": 128},
+        3200,
+        1,
+        CONVOLUTIONS,
+    ),
+}
+
+
+def main() -> None:
+    parser = report.parser("loop", __doc__)
+    parser.add_argument("--rounds", type=int, default=9, help="of each workload (9)")
+    parser.add_argument("--only", choices=WORKLOADS, action="append", help="this workload; may be repeated")
+    parser.add_argument("--run", nargs=2, metavar=("NAME", "WORKLOAD"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        run(*options.run)
+        return
+    rows, headlines = [], []
+    for name in options.only or WORKLOADS:
+        rounds = 1 if options.quick else options.rounds
+        cli.say(f"{name}: {rounds} rounds of {', '.join(CONTESTANTS)}")
+        table = measure(name, rounds)
+        rows += [row(name, contestant, table) for contestant in CONTESTANTS]
+        headlines += compare(name, table)
+    is_whole = not options.quick and not options.only
+    report.finish("loop", is_whole, options.json, headlines, pd.DataFrame(rows))
+
+
+def measure(name: str, rounds: int) -> pd.DataFrame:
+    """Seconds and loss of every contestant, a round a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        make(name, Path(folder))
+        entries = {contestant: ["-m", "bench.loop", "--run", contestant, name] for contestant in CONTESTANTS}
+        told = turns.race(entries, rounds, Path(folder))
+        return pd.concat({number: pd.DataFrame(each).unstack() for number, each in enumerate(told)}, axis=1).T
+
+
+def row(name: str, contestant: str, table: pd.DataFrame) -> dict[str, Any]:
+    seconds = table[contestant, "seconds"]
+    return {
+        "workload": name,
+        "contestant": contestant,
+        "seconds": seconds.median(),
+        "lower quartile": seconds.quantile(0.25),
+        "upper quartile": seconds.quantile(0.75),
+        "rounds": len(seconds),
+        "first loss": table[contestant, "loss"].iloc[0],
+    }
+
+
+def compare(name: str, table: pd.DataFrame) -> list[report.Headline]:
+    """The ratios to all others; RuntimeError when one has not learned the same, as then they say nothing."""
+    ours, lines = table["loopline"], []
+    for contestant, aim in WORKLOADS[name].aims.items():
+        theirs = table[contestant]
+        apart = abs(theirs["loss"].iloc[0] / ours["loss"].iloc[0] - 1)
+        if contestant != "limit" and apart > SAME:
+            raise RuntimeError(f"{name}: the loss of {contestant} is {apart:.0%} from ours: not the same training")
+        what = "share of the limit" if contestant == "limit" else f"times as fast as {contestant}"
+        lines.append(report.Headline(f"{name}: {what}", turns.ratio(theirs["seconds"], ours["seconds"]), aim))
+    return lines
+
+
+def make(name: str, folder: Path) -> None:
+    """The data of a workload, prepared in `folder`."""
+    from src.data.prepare import prepare
+
+    if WORKLOADS[name].settings["prepare.source"] == IMAGES.name:
+        if not IMAGES.is_dir():
+            raise InputError(f"{IMAGES} is missing: the README says where its four files are to be had")
+        (folder / IMAGES.name).symlink_to(IMAGES.resolve())
+    with chdir(folder):
+        prepare(settings(name))
+
+
+def settings(name: str) -> Params:
+    common = {"model.dropout": 0.0, "train.optimizer": "adam", "train.lr": LR, "train.schedule": "constant"}
+    return changed(Params(), {**common, "train.epochs": NEVER, "train.device": "cpu", **WORKLOADS[name].settings})
+
+
+class Watch:
+    """Counts the epochs of a contestant, and ends a lap after each round of them."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.count, self.start = epochs, 0, time.perf_counter()
+
+    def epoch(self, loss: float) -> None:
+        self.count += 1
+        if self.count == self.epochs:
+            turns.lap(seconds=time.perf_counter() - self.start, loss=loss)
+            self.count, self.start = 0, time.perf_counter()
+
+
+def run(contestant: str, name: str) -> None:
+    """Be a contestant until ended. Threads and first weights are those that `assemble` sets for all."""
+    from src import training
+
+    data = training.load_data()
+    rows = WORKLOADS[name].rows
+    train = data.train._make(part[:rows] for part in data.train)
+    trainer, batches, _ = training.assemble(settings(name), data._replace(train=train))
+    CONTESTANTS[contestant](trainer, batches, Watch(WORKLOADS[name].epochs))
+
+
+def loopline(trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    from src.loop import train_epoch
+
+    for number in range(1, NEVER):
+        watch.epoch(train_epoch(trainer, batches, number))
+
+
+def limit(trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    """No data, no learning rate, no loss read: the arithmetic alone, once a batch."""
+    model, optimizer = trainer.model.train(), trainer.optimizer
+    whole = next(batches.epoch(1))
+    in_place = {size: tuple(part[:size].clone() for part in whole) for size in batches.sizes}
+    while True:
+        for size in batches.sizes:
+            inputs, targets = in_place[size]
+            optimizer.zero_grad(set_to_none=True)
+            loss = trainer.loss(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+        watch.epoch(loss.item())
+
+
+def loader(batches: Batches) -> Any:
+    """The training split as peers take it: a DataLoader over tensors, images scaled and in memory."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    data = TensorDataset(scaled(batches), batches.targets)
+    return DataLoader(data, batch_size=batches.sizes[0], shuffle=True)
+
+
+def scaled(batches: Batches) -> Any:
+    import torch
+
+    return torch.cat([inputs for inputs, _ in batches])
+
+
+def defaults(trainer: Trainer) -> Any:
+    """The network as peers are given it, in torch's usual memory format, and its optimizer with torch's defaults."""
+    import torch
+
+    model = trainer.model.to(memory_format=torch.contiguous_format).train()
+    return model, torch.optim.Adam(model.parameters(), lr=LR)
+
+
+def tutorial(trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    model, optimizer = defaults(trainer)
+    data = loader(batches)
+    while True:
+        model.train()
+        total = 0.0
+        for inputs, targets in data:
+            optimizer.zero_grad()
+            outputs = model(inputs)
+            loss = trainer.loss(outputs, targets)
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        watch.epoch(total / len(data))
+
+
+def lightning(trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    import logging
+    import warnings
+
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.loss = trainer.model, trainer.loss
+
+        def training_step(self, batch: Any, _: int) -> Any:
+            inputs, targets = batch
+            loss = self.loss(self.model(inputs), targets)
+            self.log("train_loss", loss, on_step=False, on_epoch=True)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return defaults(trainer)[1]
+
+    class Laps(lightning.Callback):
+        def on_train_epoch_end(self, trainer: Any, _: Any) -> None:
+            watch.epoch(float(trainer.callback_metrics["train_loss"]))
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")  # on the number of workers, of which none is fastest here
+    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    fit = lightning.Trainer(max_epochs=NEVER, accelerator="cpu", callbacks=[Laps()], **dict.fromkeys(off, False))
+    fit.fit(Module(), loader(batches))
+
+
+def skorch(trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    import torch
+    from skorch import NeuralNetClassifier
+    from skorch.callbacks import Callback
+
+    class Laps(Callback):
+        def on_epoch_end(self, net: Any, **_: Any) -> None:
+            watch.epoch(net.history[-1, "train_loss"])
+
+    net = NeuralNetClassifier(
+        defaults(trainer)[0],
+        criterion=torch.nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=LR,
+        batch_size=batches.sizes[0],
+        max_epochs=NEVER,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=[Laps()],
+        callbacks__print_log=None,
+    )
+    net.fit(scaled(batches), batches.targets)
+
+
+CONTESTANTS: dict[str, Callable[[Trainer, Batches, Watch], None]] = {
+    "loopline": loopline,
+    "limit": limit,
+    "tutorial": tutorial,
+    "lightning": lightning,
+    "skorch": skorch,
+}
+
+
+if __name__ == "__main__":
+    cli.run(main)
