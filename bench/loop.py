@@ -96,8 +96,7 @@ def main() -> None:
         table = measure(name, rounds)
         rows += [row(name, contestant, table) for contestant in CONTESTANTS]
         headlines += compare(name, table)
-    is_whole = not options.quick and not options.only
-    report.finish("loop", is_whole, options.json, headlines, pd.DataFrame(rows))
+    report.finish("loop", not (options.quick or options.only), options.json, headlines, pd.DataFrame(rows))
 
 
 def measure(name: str, rounds: int) -> pd.DataFrame:
@@ -202,8 +201,7 @@ def loader(batches: Batches) -> Any:
     """The training split as peers take it: a DataLoader over tensors, images scaled and in memory."""
     from torch.utils.data import DataLoader, TensorDataset
 
-    data = TensorDataset(scaled(batches), batches.targets)
-    return DataLoader(data, batch_size=batches.sizes[0], shuffle=True)
+    return DataLoader(TensorDataset(scaled(batches), batches.targets), batches.sizes[0], shuffle=True)
 
 
 def scaled(batches: Batches) -> Any:
@@ -221,10 +219,8 @@ def defaults(trainer: Trainer) -> Any:
 
 
 def tutorial(trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    model, optimizer = defaults(trainer)
-    data = loader(batches)
+    (model, optimizer), data = defaults(trainer), loader(batches)
     while True:
-        model.train()
         total = 0.0
         for inputs, targets in data:
             optimizer.zero_grad()
