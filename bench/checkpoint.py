@@ -2,8 +2,8 @@
 
 Both train a network of 100 MB, then of 1 GB, and save it now and then, as after an epoch:
 
-  loopline   as the train stage does: copied, then written, digested, verified and pruned by a thread
-  on-the-spot torch.save, fsync and the SHA-256 of the file, before the next step
+  loopline     as the train stage does: copied, then written, digested, verified and pruned by a thread
+  on-the-spot  torch.save, fsync and the SHA-256 of the file, before the next step
 
 Each is a program of its own, and they take turns, save by save (bench/turns.py). `stall` is how long no step is made,
 `steps` how many are made a second between two saves: writing beside the training takes processor time from it.
@@ -44,8 +44,7 @@ WORKLOADS = {"100 MB": Workload(4, 2500, 3.0), "1 GB": Workload(10, 5000, 15.0)}
 
 
 def main() -> None:
-    parser = report.parser("checkpoint", __doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="saves of each that count (7)")
+    parser = report.parser("checkpoint", __doc__, rounds=7)
     parser.add_argument("--run", nargs=2, metavar=("NAME", "WORKLOAD"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -53,10 +52,12 @@ def main() -> None:
         return
     rows, headlines = [], []
     for name in list(WORKLOADS)[:1] if options.quick else WORKLOADS:
+        rounds = 2 if options.quick else options.rounds
+        cli.say(f"{name}: {rounds} rounds of {', '.join(WAYS)}, {WORKLOADS[name].seconds:g} s of training in each")
         # not in /tmp, which may be in memory
         with tempfile.TemporaryDirectory(dir=".") as folder:
             entries = {way: ["-m", "bench.checkpoint", "--run", way, name] for way in WAYS}
-            told = list(turns.race(entries, 2 if options.quick else options.rounds, Path(folder).resolve()))
+            told = list(turns.race(entries, rounds, Path(folder).resolve()))
         stalls = pd.DataFrame([{way: facts["stall"] for way, facts in each.items()} for each in told])
         steps = pd.DataFrame([{way: facts["steps"] for way, facts in each.items()} for each in told])
         rows += [

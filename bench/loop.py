@@ -81,8 +81,7 @@ WORKLOADS = {
 
 
 def main() -> None:
-    parser = report.parser("loop", __doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="of each workload (9)")
+    parser = report.parser("loop", __doc__, rounds=9)
     parser.add_argument("--only", choices=WORKLOADS, action="append", help="this workload; may be repeated")
     parser.add_argument("--run", nargs=2, metavar=("NAME", "WORKLOAD"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -43,12 +43,13 @@ class Headline(NamedTuple):
         return {"what": self.what, "aim": self.aim, **{key: round(value, 5) for key, value in numbers.items()}}
 
 
-def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """The options of every benchmark; `--quick` is for trying it out, and keeps nothing."""
+def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
+    """The options of every benchmark; `--quick` is for trying it out, and keeps nothing. rounds: unless told."""
     options = argparse.ArgumentParser(
         prog=f"python -m bench.{name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--quick", action="store_true", help="a short form, to see that it works; nothing is kept")
+    options.add_argument("--rounds", type=int, default=rounds, help=f"times that each is measured ({rounds})")
     options.add_argument("--json", action="store_true", help="print what would be kept, as JSON")
     return options
 

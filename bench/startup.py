@@ -44,8 +44,7 @@ OUTSIDE = ("DVC_", "MLFLOW_", "GIT_", "PYTHON")  # settings of the user that are
 
 
 def main() -> None:
-    parser = report.parser("startup", __doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="times that all is measured (7)")
+    parser = report.parser("startup", __doc__, rounds=7)
     options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -111,9 +110,10 @@ def make(clone: Path) -> None:
     """A clone of HEAD, with this project's .venv, that trains one epoch."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     (clone / ".venv").symlink_to(ROOT / ".venv")
-    values = YAML().load(ROOT / "params.yaml")
+    path = clone / "params.yaml"
+    values = YAML().load(path)
     values["train"] |= {"epochs": 1, "warmup_epochs": 0}
-    YAML().dump(values, clone / "params.yaml")
+    YAML().dump(values, path)
 
 
 def pipeline(folder: Path) -> Path:
