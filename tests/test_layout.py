@@ -19,7 +19,7 @@ DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Data goes one way: a module imports from its own layer and from those above it, never from one below.
 LAYERS = [
     ["errors", "parent", "paths"],
-    ["augment", "cli", "files", "locks", "losses", "memory", "metrics", "optimizers", "plots"],
+    ["augment", "cli", "files", "fused", "locks", "losses", "memory", "metrics", "optimizers", "plots"],
     ["journal", "mistakes"],
     ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],
@@ -41,7 +41,18 @@ LAYERS = [
     ["doctor/*"],
 ]
 # These run on a machine that has torch alone.
-TORCH_ONLY = ["augment", "loop", "checkpoints", "models", "losses", "metrics", "optimizers", "device", "data/batches"]
+TORCH_ONLY = [
+    "augment",
+    "loop",
+    "checkpoints",
+    "models",
+    "losses",
+    "metrics",
+    "fused",
+    "optimizers",
+    "device",
+    "data/batches",
+]
 
 
 def imports(name: str) -> set[str]:
