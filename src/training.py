@@ -1,6 +1,6 @@
 """One training function for the train stage, the tuner and whoever else: params and data in, epochs out."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -24,6 +24,8 @@ from src.params import Params
 from src.saving import Saver
 from src.sections import Train
 from src.tracking.history import History
+
+Watch = Callable[[Trainer, Batches], None]
 
 
 class Data(NamedTuple):
@@ -61,14 +63,17 @@ class Progress:
         return patience is not None and self.epoch - self.best_epoch >= patience
 
 
-def train(params: Params, data: Data, folder: Path | None = None) -> Iterator[Epoch]:
+def train(params: Params, data: Data, folder: Path | None = None, watch: Watch | None = None) -> Iterator[Epoch]:
     """Train; yield each epoch once its checkpoint is on disk. The caller reads as a loop and stops with `break`.
 
     folder: where checkpoints and history lie. Training goes on from the newest checkpoint in it, and yields
     nothing when that was the last. None: nothing is written, as for a tuner's trials.
+    watch: is handed what trains before it does, to look at its steps.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
     trainer, train_batches, val_batches = assemble(params, data)
+    if watch:
+        watch(trainer, train_batches)
     if folder is None:
         return (epoch for epoch, _ in run(params, data, trainer, train_batches, val_batches))
     state = checkpoints.newest(folder, cli.say)
