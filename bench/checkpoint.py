@@ -97,6 +97,8 @@ def run(way: str, name: str) -> None:
 
 @contextmanager
 def loopline(model: nn.Module) -> Iterator[Callable[[], None]]:
+    import torch
+
     from src.loop import Epoch
     from src.saving import Saver
 
@@ -108,7 +110,7 @@ def loopline(model: nn.Module) -> Iterator[Callable[[], None]]:
             number += 1
             state = {"epoch": number, "step": 0, "best_epoch": number, "model": model.state_dict()}
             saver.wait()
-            saver.epoch(Epoch(number, 1e-3, {"loss": 0.0}, {"loss": 0.0}, 0.0), state)
+            saver.epoch(Epoch(number, 1e-3, {"loss": 0.0}, {"loss": 0.0}, 0.0, torch.zeros(1)), state)
 
         yield save
 

@@ -175,10 +175,10 @@ def run(contestant: str, name: str) -> None:
 
 
 def loopline(trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    from src.loop import train_epoch
+    from src.loop import train_epoch, weighted_mean
 
     for number in range(1, NEVER):
-        watch.epoch(train_epoch(trainer, batches, number))
+        watch.epoch(weighted_mean(train_epoch(trainer, batches, number), batches.sizes))
 
 
 def limit(trainer: Trainer, batches: Batches, watch: Watch) -> None:

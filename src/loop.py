@@ -32,6 +32,7 @@ class Epoch:
     train: dict[str, float]  # loss, in training mode, while the weights still moved
     val: dict[str, float]  # loss and the task's metrics, after the epoch
     samples_per_second: float
+    losses: Tensor = field(repr=False, compare=False)  # of each step, float32 [steps], on the CPU
 
     def record(self) -> dict[str, float]:
         """The epoch as one flat row: what the history keeps and the tracker shows."""
@@ -78,20 +79,22 @@ def fit(
     """
     for number in range(first, last + 1):
         start, skipped = time.perf_counter(), train.samples(len(done))
-        train_loss = train_epoch(trainer, train, number, done, between)
+        losses = train_epoch(trainer, train, number, done, between)
         seconds, done = time.perf_counter() - start, ()
         outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
         val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
         if not math.isfinite(val_loss):
             raise RunError(f"the validation loss is {val_loss} after epoch {number}. Try a smaller train.lr")
         lr = trainer.lr(number * len(train) - 1)
-        yield Epoch(number, lr, {"loss": train_loss}, val_metrics, (len(train.targets) - skipped) / seconds)
+        mean, speed = weighted_mean(losses, train.sizes), (len(train.targets) - skipped) / seconds
+        yield Epoch(number, lr, {"loss": mean}, val_metrics, speed, losses)
 
 
 def train_epoch(
     trainer: Trainer, split: Batches, number: int, done: Sequence[Tensor] = (), between: Between = go_on
-) -> float:
-    """One pass over the training split, `done` steps of it made before; returns the mean loss over its samples."""
+) -> Tensor:
+    """One pass over the training split, `done` steps of it made before. Returns the loss of each step, float32 [steps],
+    on the CPU; RunError when one is not finite."""
     trainer.model.train()
     losses, lookout, first_step = list(done), Lookout(number, trainer.lr), (number - 1) * len(split)
     for step, (inputs, targets) in enumerate(split.epoch(number, len(done)), start=first_step + len(done)):
@@ -100,10 +103,9 @@ def train_epoch(
         if len(losses) % CHECK_EVERY == 0:
             lookout.look(losses[-CHECK_EVERY:], step + 1 - CHECK_EVERY)
         between(losses)
-    mean = weighted_mean(losses, split.sizes)
-    if not math.isfinite(mean):
-        check_finite(torch.stack(losses), first_step, number, trainer.lr)
-    return mean
+    on_host = device.to_host(torch.stack(losses))()  # read once an epoch
+    check_finite(on_host, first_step, number, trainer.lr)
+    return on_host
 
 
 def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -171,7 +173,7 @@ def evaluate(
             losses.append(loss_function(given, wanted))
         outputs.append(given.float())
         targets.append(wanted)
-    return torch.cat(outputs), torch.cat(targets), weighted_mean(losses, split.sizes)
+    return torch.cat(outputs), torch.cat(targets), weighted_mean(torch.stack(losses).cpu(), split.sizes)
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
@@ -182,17 +184,18 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
             group["lr"] = lr
 
 
-def weighted_mean(losses: list[Tensor], sizes: list[int]) -> float:
-    """Mean over samples from means over batches: sums over counts, so a small last batch weighs what it should."""
-    per_batch = device.to_host(torch.stack(losses))().tolist()  # read once an epoch
-    return sum(map(mul, per_batch, sizes)) / sum(sizes)
+def weighted_mean(losses: Tensor, sizes: list[int]) -> float:
+    """Mean over samples from means over batches, on the CPU: sums over counts, so a small last batch weighs what it
+    should."""
+    return sum(map(mul, losses.tolist(), sizes)) / sum(sizes)
 
 
 def check_finite(losses: Tensor, first_step: int, epoch: int, lr: Callable[[int], float]) -> None:
     """RunError naming epoch, step and learning rate of the first loss [steps] that is infinite or not a number."""
-    for step, loss in enumerate(losses.tolist(), start=first_step):
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss} in epoch {epoch}, step {step + 1}, at learning rate {lr(step):g}. Checkpoints of "
-                "earlier epochs are kept. Try a smaller train.lr or a train.clip_norm"
-            )
+    values = losses.tolist()
+    if not math.isfinite(sum(values)):
+        step, loss = next((step, loss) for step, loss in enumerate(values, first_step) if not math.isfinite(loss))
+        raise RunError(
+            f"the loss is {loss} in epoch {epoch}, step {step + 1}, at learning rate {lr(step):g}. Checkpoints of "
+            "earlier epochs are kept. Try a smaller train.lr or a train.clip_norm"
+        )

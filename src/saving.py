@@ -12,7 +12,7 @@ from src import checkpoints, cli
 from src.checkpoints import State
 from src.errors import InputError, RunError
 from src.loop import Epoch
-from src.tracking.history import History, Record
+from src.tracking.history import History, Record, Steps
 
 
 class Saver:
@@ -24,7 +24,8 @@ class Saver:
     """
 
     def __init__(self, folder: Path, keep: int, every: float | None, state: State | None) -> None:
-        self._folder, self._keep, self._every, self._history = folder, keep, every, History(folder)
+        self._folder, self._keep, self._every = folder, keep, every
+        self._history, self._steps = History(folder), Steps(folder)
         self._names: list[str] = state["history"]["names"] if state else []
         self._rows: Tensor = state["history"]["rows"] if state else torch.empty(0, 0, dtype=torch.float64)
         self._pool = ThreadPoolExecutor(1, "checkpoint")
@@ -41,12 +42,12 @@ class Saver:
             self.wait()
 
     def epoch(self, epoch: Epoch, state: State) -> None:
-        """Save the state after an epoch, and then its line of the history."""
+        """Save the losses of an epoch's steps, the state after it, and then its line of the history."""
         record = {**epoch.record(), "time": time.time()}
         self._names = list(record)
         row = torch.tensor([list(record.values())], dtype=torch.float64)
         self._rows = torch.cat([self._rows.reshape(-1, row.shape[1]), row])
-        self._save(state, record)
+        self._save(state, record, epoch.losses)
 
     def between(self, capture: Callable[[list[Tensor]], State]) -> Callable[[list[Tensor]], None]:
         """What the loop calls between two steps: a save within the epoch when one is due, or when the process is told
@@ -57,7 +58,7 @@ class Saver:
                 self.wait()
             due = self._every is not None and time.monotonic() - self._last > self._every
             if due or self.stopping.wanted:
-                self._save(capture(losses), None)
+                self._save(capture(losses))
             if self.stopping.wanted:
                 self.wait()
                 self.stopping.now()
@@ -70,14 +71,16 @@ class Saver:
             self._writing.result()  # one that failed stays, so that no later call takes it for durable
             self._writing = None
 
-    def _save(self, state: State, record: Record | None) -> None:
+    def _save(self, state: State, record: Record | None = None, losses: Tensor | None = None) -> None:
         self.wait()
         state = checkpoints.on_host({**state, "history": {"names": self._names, "rows": self._rows}})
-        self._writing = self._pool.submit(self._write, state, record)
+        self._writing = self._pool.submit(self._write, state, record, losses)
         self._last = time.monotonic()
 
-    def _write(self, state: State, record: Record | None) -> None:
+    def _write(self, state: State, record: Record | None, losses: Tensor | None) -> None:
         try:
+            if losses is not None:
+                self._steps.append(state["epoch"], losses.numpy())
             checkpoints.write(self._folder, state, self._keep)
             if record:
                 self._history.append(record)

@@ -188,6 +188,12 @@ class Validate(Section):
 class Tracking(Section):
     uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
+    step_points: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="points of an epoch in MLflow's curve of the loss by step; every step is kept here",
+    )
 
 
 class Range(Section):

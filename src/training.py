@@ -23,7 +23,7 @@ from src.loop import Epoch, Step, Trainer, accumulated_step, check_finite, fit, 
 from src.params import Params
 from src.saving import Saver
 from src.sections import Train
-from src.tracking.history import History
+from src.tracking.history import History, Steps
 
 Watch = Callable[[Trainer, Batches], None]
 
@@ -84,6 +84,7 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
         within = f" and {state['step']} of {len(train_batches)} steps" if state["step"] else ""
         cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
     history.restore(saving.records(state) if state else [], cli.say)
+    Steps(folder).restore(state["epoch"] if state else 0, cli.say)
     saver = Saver(folder, params.train.checkpoints_kept, params.train.checkpoint_seconds, state)
     return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver)
 

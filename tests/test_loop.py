@@ -138,7 +138,9 @@ def test_the_training_loss_is_a_mean_over_samples():
     inputs, targets = torch.tensor([[0.0], [0.0], [0.0]]), torch.tensor([1.0, 1.0, 4.0])
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Flatten(0))  # gives 0, and has no gradient there
     trainer = trainer_of(model, loss=nn.MSELoss())
-    assert loop.train_epoch(trainer, Batches(inputs, targets, 2), 1) == pytest.approx((1 + 1 + 16) / 3)
+    batches = Batches(inputs, targets, 2)
+    losses = loop.train_epoch(trainer, batches, 1)
+    assert loop.weighted_mean(losses, batches.sizes) == pytest.approx((1 + 1 + 16) / 3)
 
 
 def test_evaluate_keeps_the_order_of_rows_and_the_weights(prepared_data):
@@ -213,8 +215,8 @@ def test_no_step_waits_for_the_device(prepared_data, model, step):
     params, data = prepared_data("digits", **{"model.name": model, "model.channels": [4], "train.clip_norm": 1.0})
     trainer, train, _ = assemble(params, data)
     with device.no_waits(torch.device("cpu")):
-        loss = loop.train_epoch(replace(trainer, step=step), train, 1)
-    assert 0 < loss < 3
+        losses = loop.train_epoch(replace(trainer, step=step), train, 1)
+    assert 0 < losses.mean() < 3
 
 
 def test_a_step_that_waits_for_the_device_is_found(prepared_data):

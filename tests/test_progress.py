@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from src import progress
 from src.loop import Epoch
@@ -15,7 +16,14 @@ ROOT = Path(__file__).parents[1]
 
 def epochs(total, first=1):
     for number in range(first, total + 1):
-        yield Epoch(number, 0.1 / number, {"loss": 2.0 / number}, {"loss": 3.0 / number, "accuracy": 0.5}, 1234.5)
+        yield Epoch(
+            number,
+            0.1 / number,
+            {"loss": 2.0 / number},
+            {"loss": 3.0 / number, "accuracy": 0.5},
+            1234.5,
+            torch.zeros(1),
+        )
 
 
 @pytest.mark.parametrize("total", [1, 5, 20, 60, 1000])

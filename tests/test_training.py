@@ -12,7 +12,7 @@ from src.data.prepare import prepare
 from src.errors import InputError, RunError
 from src.loop import evaluate, fit
 from src.params import Params, changed
-from src.tracking.history import TIMINGS, History
+from src.tracking.history import TIMINGS, History, Steps
 
 TASKS = [
     ("digits", "classification"),
@@ -220,6 +220,20 @@ def test_an_epoch_is_told_only_once_it_is_on_disk(prepared_data, workspace):
         state = checkpoints.read(checkpoints.path_of(workspace, epoch.number))
         assert state["epoch"] == epoch.number
         assert History(workspace).read()[0][-1]["val/loss"] == epoch.val["loss"]
+
+
+def test_the_loss_of_every_step_is_kept_also_of_a_training_that_went_on(prepared_data, workspace, tmp_path):
+    params, data = prepared_data("wine", **{"train.epochs": 4, "train.warmup_epochs": 1.0, "train.batch_size": 16})
+    for epoch in training.train(params, data, workspace):
+        if epoch.number == 2:
+            break
+    (tmp_path / "whole").mkdir()
+    whole = list(training.train(params, data, tmp_path / "whole"))
+    list(training.train(params, data, workspace))
+    for folder in (workspace, tmp_path / "whole"):
+        steps = [record["losses"].tolist() for record in Steps(folder).read()[0]]
+        assert steps == [epoch.losses.tolist() for epoch in whole]
+        assert len(steps[0]) == len(training.assemble(params, data)[1])
 
 
 def test_a_checkpoint_says_what_it_is(prepared_data, workspace):

@@ -10,8 +10,9 @@ from src.checkpoints import State
 from src.doctor import leftovers
 from src.doctor.finding import Finding, Mend, ok, wrong
 from src.errors import InputError
+from src.journal import Journal
 from src.params import Params
-from src.tracking.history import History
+from src.tracking.history import History, Steps
 
 
 def checkpoints_are_good(_: Params) -> Iterator[Finding]:
@@ -46,6 +47,7 @@ def _training(folder: Path) -> Iterator[Finding]:
     elif there or aside:
         yield wrong(f"every checkpoint in {folder} is damaged", f"rm {folder}/epoch-*, and the training starts anew")
     yield from _history(folder, newest)
+    yield from _steps(folder)
     yield from _mark(folder)
     for path in sorted(folder.glob(".*.partial")):  # nobody holds the folder, so nobody writes there
         yield wrong(f"{path} was left half-written", "removes it", _alone(folder, partial(leftovers.remove, path)))
@@ -79,6 +81,16 @@ def _history(folder: Path, newest: State | None) -> Iterator[Finding]:
     else:
         mend = _alone(folder, partial(_cut, path, b"".join(lines[: bad - 1])))
         yield wrong(said, "ends it before that line, and keeps a copy", mend)
+
+
+def _steps(folder: Path) -> Iterator[Finding]:
+    """Whether every line of the steps' losses is as it was written; nothing else has them."""
+    path = Steps(folder).path
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    bad = next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0)
+    if bad:
+        mend = _alone(folder, partial(_salvage, path))
+        yield wrong(f"{path}, line {bad} of {len(lines)}: damaged", "leaves it out, and keeps a copy", mend)
 
 
 def _is_record(line: bytes) -> bool:
@@ -119,6 +131,11 @@ def _set_aside(path: Path) -> str:
 def _restore(folder: Path, state: State) -> str:
     History(folder).restore(saving.records(state), lambda _: None)
     return "Written anew"
+
+
+def _salvage(path: Path) -> str:
+    Journal(path).salvage()
+    return f"What it was is in {path.name}.damaged"
 
 
 def _cut(path: Path, kept: bytes) -> str:

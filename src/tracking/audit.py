@@ -12,9 +12,9 @@ from src import files
 from src.errors import InputError
 from src.sections import Tracking
 from src.tracking import lineage, outbox, run, store
-from src.tracking.history import History
+from src.tracking.history import History, Steps
 from src.tracking.logged import is_there
-from src.tracking.replica import KEY, metrics_of
+from src.tracking.replica import KEY, losses_of, metrics_of
 from src.tracking.sender import Sender
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def curve(client: MlflowClient, tracking: Tracking, folder: Path) -> Curve | Non
         run_id = named[0].info.run_id if named else None
     if run_id is None or not is_there(client, run_id, experiment_id):
         return None
-    wanted = [(metric.key, metric.step) for record in History(folder).read()[0] for metric in metrics_of(record)]
+    metrics = [metric for record in History(folder).read()[0] for metric in metrics_of(record)]
+    metrics += [metric for record in Steps(folder).read()[0] for metric in losses_of(record, tracking.step_points)]
+    wanted = [(metric.key, metric.step) for metric in metrics]
     there: Counter[tuple[str, int]] = Counter()
     for key in {key for key, _ in wanted}:
         there.update((key, metric.step) for metric in client.get_metric_history(run_id, key))

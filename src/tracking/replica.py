@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src import files
 from src.journal import Record
 from src.sections import Tracking
-from src.tracking import logged, store
-from src.tracking.history import History
+from src.tracking import history, logged, store
+from src.tracking.history import History, Steps
 from src.tracking.outbox import Event, Outbox, status_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class Replica:
         wanted = tracking.model_copy(update={"experiment": self._header["experiment"]})
         self._experiment_id = store.experiment(client, wanted)
         sent = box.sent
-        self._events, self._load, self._epochs = sent["events"], sent["load"], 0
+        self._events, self._load, self._epochs, self._steps = sent["events"], sent["load"], 0, 0
+        self._step_points = tracking.step_points
         self._known: dict[str, set[int]] = {}
         self._is_new_run = False
         self.run_id: str | None = None
@@ -49,12 +50,13 @@ class Replica:
         events = self._box.said()[self._events :]  # before the history: the end of a run goes last
         folder = self._box.history
         records, epochs = History(folder).read(self._epochs) if folder else ([], 0)
+        steps, told_steps = Steps(folder).read(self._steps) if folder else ([], 0)
         readings, load = self._box.load.read(self._load)
         if self.run_id is None and (events or records):
             self.run_id = self._resolve()
         if self.run_id:
-            self._log(self._curves(records) + self._loads(readings))
-            self._epochs, self._load = epochs, load
+            self._log(self._curves(records, steps) + self._loads(readings))
+            self._epochs, self._steps, self._load = epochs, told_steps, load
             if readings:
                 self._note()  # they are not compared with what MLflow has
         for place, event in enumerate(events, start=1):
@@ -127,9 +129,11 @@ class Replica:
             self._client.log_batch(run_id, tags=others[:PARAMS])
         self._got_on(0)
 
-    def _curves(self, records: list[Record]) -> list[Metric]:
-        """The metrics of those epochs that MLflow does not have."""
-        return [metric for record in records for metric in metrics_of(record) if self._is_new(metric)]
+    def _curves(self, records: list[Record], steps: Sequence[Record] = ()) -> list[Metric]:
+        """The metrics of those epochs, and the losses of those steps, that MLflow does not have."""
+        found = [metric for record in records for metric in metrics_of(record)]
+        found += [metric for record in steps for metric in losses_of(record, self._step_points)]
+        return [metric for metric in found if self._is_new(metric)]
 
     def _loads(self, readings: list[Record]) -> list[Metric]:
         from mlflow.entities import Metric
@@ -231,6 +235,14 @@ def metrics_of(record: Record) -> Iterator[Metric]:
     for name, value in record.items():
         if name not in ("time", "epoch"):
             yield Metric(name, value, milliseconds, step)
+
+
+def losses_of(record: Record, count: int) -> Iterator[Metric]:
+    """The losses of the steps of one epoch as so many MLflow metrics; what MLflow calls step is the steps made."""
+    from mlflow.entities import Metric
+
+    for step, loss in history.points(record, count):
+        yield Metric("train/step_loss", loss, int(record["time"] * 1000), step)
 
 
 EVENTS: dict[str, Callable[[Replica, Any], None]] = {

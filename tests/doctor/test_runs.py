@@ -135,12 +135,12 @@ def test_how_a_run_ended_that_is_still_to_be_told_is_not_guessed(patient, client
 
 
 def test_points_that_mlflow_lacks_are_told_again(patient, client, trained):
-    assert "1 trainings, 12 points: each once in MLflow" in patient.look(only="curves").printed
+    assert "1 trainings, 16 points: each once in MLflow" in patient.look(only="curves").printed
     with sqlite3.connect(patient.path / "mlflow.db") as database:
         database.execute("delete from metrics where step = 2 and key in ('val/loss', 'lr')")
-    assert "lacks 2 of 12 points of models/checkpoints/" in patient.look(only="curves").wrong[0]
+    assert "lacks 2 of 16 points of models/checkpoints/" in patient.look(only="curves").wrong[0]
     assert patient.look("--fix", only="curves").code == 0
-    assert "12 points: each once" in patient.look(only="curves").printed
+    assert "16 points: each once" in patient.look(only="curves").printed
 
 
 def test_points_that_are_there_twice_are_named(patient, client, trained):

@@ -10,7 +10,8 @@ from torch import Tensor
 from src import checkpoints
 from src.checkpoints import State
 from src.errors import InputError
-from src.tracking.history import TIMINGS, History
+from src.sections import Tracking
+from src.tracking.history import TIMINGS, History, Steps, points
 from tests.conftest import Project
 from tests.faults.trainings import epochs_on_disk
 
@@ -31,6 +32,7 @@ def outcome(project: Project) -> dict[str, Any]:
         "history.jsonl": [
             {key: value for key, value in line.items() if key not in TIMINGS} for line in History(folder).read()[0]
         ],
+        "steps.jsonl": [(line["epoch"], line["losses"].tolist()) for line in Steps(folder).read()[0]],
     }
 
 
@@ -110,4 +112,8 @@ def _missing(project: Project) -> list[str]:
         had = sorted((metric.step, metric.value) for metric in project.client.get_metric_history(run.info.run_id, key))
         if had != [(line["epoch"], line[key]) for line in wanted]:
             words.append(f"MLflow has {len(had)} values of {key} for {len(wanted)} epochs, or others")
+    kept = [point for line in Steps(folder).read()[0] for point in points(line, Tracking().step_points)]
+    told = project.client.get_metric_history(run.info.run_id, "train/step_loss")
+    if sorted((metric.step, metric.value) for metric in told) != kept:
+        words.append(f"MLflow has {len(told)} points of the loss by step, of {len(kept)}, or others")
     return words
