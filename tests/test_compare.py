@@ -288,6 +288,16 @@ def test_the_command_needs_neither_mlflow_nor_pandas_for_a_database(compare, wor
     assert imported & {"mlflow", "pandas", "torch", "numpy"} == set()
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_may_stop_reading(compare, workspace, unbuffered):
+    around = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    words = [sys.executable, "-m", "src.compare", "--json"]
+    process = subprocess.Popen(words, cwd=workspace, env=around, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("uri", "said"),
     [

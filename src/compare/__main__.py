@@ -1,6 +1,8 @@
 """python -m src.compare: the runs in MLflow as a table, or some of them side by side with what sets them apart."""
 
 import argparse
+import os
+import sys
 
 from src import cli
 
@@ -35,14 +37,18 @@ def main() -> None:
     else:
         runs, column = choose.listed(settings.tracking, options.last, NEWEST, options.trials, options.metric)
     shown = apart.columns(runs, settings.train.monitor, column)
-    if options.json:
-        show.as_json(runs, shown)
-    elif options.csv:
-        show.as_csv(runs, shown)
-    elif options.runs:
-        show.beside(runs, shown, settings.tracking)
-    else:
-        show.table(runs, shown, settings.tracking)
+    try:
+        if options.json:
+            show.as_json(runs, shown)
+        elif options.csv:
+            show.as_csv(runs, shown)
+        elif options.runs:
+            show.beside(runs, shown, settings.tracking)
+        else:
+            show.table(runs, shown, settings.tracking)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads it has seen enough: | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nor must the end of this process trip over it
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 same."""
 
 import math
+import time
 from collections.abc import Iterable, Iterator
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -24,6 +25,11 @@ class Spread(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.mean:.4g} ± {self.deviation:.2g}"
+
+
+def when(run: Found) -> str:
+    """When it began, in the local time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
 
 
 def differing(runs: list[Found]) -> list[str]:

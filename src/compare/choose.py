@@ -1,10 +1,9 @@
-"""Which runs to compare: the newest, the best, or those that the user names. Whatever he mistypes is told him here."""
+"""Which runs to compare: the newest, the best, or those that are named; and what to say when there are none such."""
 
 import math
-import time
 from functools import cmp_to_key
 
-from src.compare.apart import BEST_VAL, TEST, VAL, metric_of
+from src.compare.apart import BEST_VAL, TEST, VAL, metric_of, when
 from src.errors import InputError
 from src.metrics import METRICS, better
 from src.mistakes import nearest
@@ -14,9 +13,8 @@ from src.tracking.runs import Found, Wanted, search
 CANDIDATES = 5  # runs that are shown to who gives a name or a beginning that several have
 LOOKED_AT = 1000  # the newest runs, whose names and metrics are looked through for who mistypes one
 
-Choice = tuple[
-    list[Found], str | None
-]  # the runs in their order, and the metric that orders them as the store names it
+# runs in their order, and the metric that orders them, as the store names it
+Choice = tuple[list[Found], str | None]
 
 
 def listed(tracking: Tracking, last: int | None, newest: int, trials: bool, metric: str | None) -> Choice:
@@ -83,7 +81,7 @@ def _called(tracking: Tracking, word: str) -> Found:
     if len(found) == 1:
         return found[0]
     if found:
-        shown = "\n  ".join(f"{run.run_id}  {_when(run)}  {run.name}" for run in found[:CANDIDATES])
+        shown = "\n  ".join(f"{run.run_id}  {when(run)}  {run.name}" for run in found[:CANDIDATES])
         more = "\n  …" if len(found) > CANDIDATES else ""
         raise InputError(f"RUN '{word}' is not one run: give more of the id of one of these\n  {shown}{more}")
     names = list({run.name for run in search(tracking, Wanted(LOOKED_AT, trials=True))})
@@ -91,7 +89,3 @@ def _called(tracking: Tracking, word: str) -> Found:
         f"RUN '{word}': no run of experiment {tracking.experiment} has an id that begins so, or that name"
         f"{nearest(word, names) or '.'} python -m src.compare shows the newest"
     )
-
-
-def _when(run: Found) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))

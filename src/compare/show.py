@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from src import paths
 from src.compare import apart
-from src.compare.apart import SHORT
+from src.compare.apart import SHORT, when
 from src.params import flatten
 from src.sections import Tracking
 from src.tracking import store
@@ -102,11 +102,11 @@ def _listed(runs: list[Found], shown: list[str]) -> Grid:
     first = len(header) - len(shown)
     rows, marked = [], set()
     for run in runs:
-        about = [run.name, run.run_id[:SHORT], run.status, _when(run)]
+        about = [run.name, run.run_id[:SHORT], run.status, when(run)]
         rows.append(about + [run.params.get(key, NONE) for key in params] + _numbers(run, shown))
     for place, key in enumerate(shown, first):
         marked |= {(row, place) for row in _best(runs, key)}
-    tests = [place for place, key in enumerate(shown, first) if key.startswith(apart.TEST)]
+    tests = [place for place, key in enumerate(shown, first) if key.startswith(apart.TEST) and place != first]
     others = [place for place in range(first + 1, len(header)) if place not in tests]
     spare = [*tests[::-1], header.index("started"), *others[::-1], header.index("status"), *range(first - 1, 3, -1)]
     return Grid(header, rows, marked, spare)
@@ -117,7 +117,7 @@ def _turned(runs: list[Found], shown: list[str]) -> Grid:
     rows = [
         ["id", *(run.run_id[:SHORT] for run in runs)],
         ["status", *(run.status for run in runs)],
-        ["started", *map(_when, runs)],
+        ["started", *map(when, runs)],
         *([key, *(run.params.get(key, NONE) for run in runs)] for key in apart.differing(runs)),
     ]
     marked = {(len(rows) + row, 1 + place) for row, key in enumerate(shown) for place in _best(runs, key)}
@@ -132,11 +132,17 @@ def _spreads(groups: list[list[Found]], differing: list[str], shown: list[str]) 
     for group in groups:
         spreads = [apart.spread(group, key) for key in shown]
         about = [str(len(group)), *(group[0].params.get(key, NONE) for key in params)]
-        rows.append(about + [str(one) if one else NONE for one in spreads])
+        rows.append(about + [_spread(one, len(group)) for one in spreads])
     for place, key in enumerate(shown, 1 + len(params)):
         means = [one.mean if (one := apart.spread(group, key)) else None for group in groups]
         marked |= {(row, place) for row in _equal(means, apart.best(key, means))}
     return Grid(["seeds", *params, *shown], rows, marked, list(range(len(params) + len(shown), 1 + len(params), -1)))
+
+
+def _spread(spread: apart.Spread | None, runs: int) -> str:
+    if spread is None:
+        return NONE
+    return str(spread) + (f" ({spread.seeds})" if spread.seeds < runs else "")
 
 
 def _best(runs: list[Found], key: str) -> list[int]:
@@ -151,10 +157,6 @@ def _equal(values: list[float | None], best: float | None) -> list[int]:
 
 def _numbers(run: Found, shown: list[str]) -> list[str]:
     return [f"{run.metrics[key]:.4g}" if key in run.metrics else NONE for key in shown]
-
-
-def _when(run: Found) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.started))
 
 
 def _print(grid: Grid) -> None:
