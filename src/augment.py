@@ -1,7 +1,7 @@
 """Augmentation: random changes to training images, on their device, in a sequence that (seed, epoch) decides.
 
-Each change maps (images, draws, strength, fill) to images, all float32 [N, channels, height, width]. `draws` are
-uniform in [0, 1), as many a sample as the entry says; `fill` is the mean of all pixels; 0 strength changes nothing.
+Each change maps (images, draws, strength) to images, float32 [N, channels, height, width], in which 0 is the mean of
+all pixels. `draws` are uniform in [0, 1), as many a sample as the entry says; 0 strength changes nothing.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-Change = Callable[[Tensor, Tensor, float, float], Tensor]
+Change = Callable[[Tensor, Tensor, float], Tensor]
 
 
 class Augmentation(NamedTuple):
@@ -25,23 +25,23 @@ def width() -> int:
     return sum(entry.draws for entry in AUGMENTATIONS.values())
 
 
-def augment(images: Tensor, draws: Tensor, strengths: dict[str, float], fill: float) -> Tensor:
+def augment(images: Tensor, draws: Tensor, strengths: dict[str, float]) -> Tensor:
     """Every change of `strengths` in turn; draws: [N, width()]. What a change draws does not depend on the others."""
     start = 0
     for name, entry in AUGMENTATIONS.items():
         own = draws[:, start : start + entry.draws]
         start += entry.draws
         if strengths[name]:
-            images = entry.change(images, own, strengths[name], fill)
+            images = entry.change(images, own, strengths[name])
     return images
 
 
-def flip(images: Tensor, draws: Tensor, share: float, fill: float) -> Tensor:
+def flip(images: Tensor, draws: Tensor, share: float) -> Tensor:
     """Left to right, that share of the images."""
     return torch.where((draws[:, 0] < share).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
-def crop(images: Tensor, draws: Tensor, pixels: float, fill: float) -> Tensor:
+def crop(images: Tensor, draws: Tensor, pixels: float) -> Tensor:
     """Shifted by up to so many pixels each way; the border is repeated: padding and a random crop in one step."""
     height, width = images.shape[-2:]
     down, right = ((draws * (2 * pixels + 1)).long() - int(pixels)).unbind(1)
@@ -51,7 +51,7 @@ def crop(images: Tensor, draws: Tensor, pixels: float, fill: float) -> Tensor:
     return images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1)).view_as(images)
 
 
-def rotate(images: Tensor, draws: Tensor, degrees: float, fill: float) -> Tensor:
+def rotate(images: Tensor, draws: Tensor, degrees: float) -> Tensor:
     """Turned by up to so many degrees either way, bilinear; the border is repeated."""
     height, width = images.shape[-2:]
     angle = (2 * draws[:, 0] - 1) * math.radians(degrees)
@@ -62,9 +62,9 @@ def rotate(images: Tensor, draws: Tensor, degrees: float, fill: float) -> Tensor
     return grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def erase(images: Tensor, draws: Tensor, share: float, fill: float) -> Tensor:
-    """A box of 2 to 33% of the area, sides 1:3 to 3:1, set to `fill`, in that share of the images (Zhong et al. 2020:
-    random erasing)."""
+def erase(images: Tensor, draws: Tensor, share: float) -> Tensor:
+    """A box of 2 to 33% of the area, sides 1:3 to 3:1, set to 0, in that share of the images (Zhong et al. 2020: random
+    erasing)."""
     height, width = images.shape[-2:]
     area = (0.02 + 0.31 * draws[:, 1]) * height * width
     ratio = torch.exp((2 * draws[:, 2] - 1) * math.log(3))
@@ -75,7 +75,7 @@ def erase(images: Tensor, draws: Tensor, share: float, fill: float) -> Tensor:
         places = torch.arange(length, device=images.device)
         inside.append((places >= first[:, None]) & (places < (first + side)[:, None]))
     box = inside[0][:, :, None] & inside[1][:, None, :] & (draws[:, 0] < share).view(-1, 1, 1)
-    return images.masked_fill(box[:, None], fill)
+    return images.masked_fill(box[:, None], 0.0)
 
 
 AUGMENTATIONS: dict[str, Augmentation] = {

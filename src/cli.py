@@ -20,17 +20,17 @@ EVERY = 2.0  # seconds between lines that say how far a command is
 Item = TypeVar("Item")
 
 
-def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
+def run(main: Callable[..., None], description: str | None = None, **flags: str) -> NoReturn:
     """Run a command and exit: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated.
 
-    description: for a command that takes no options, what its --help says.
+    description: for a command that takes no options but flags, what its --help says.
+    flags: what the --help says of each; `main` is told of each whether it was given.
     """
-    if description:
-        argparse.ArgumentParser(description=description).parse_args()
+    given = _given(description, flags) if description else {}
     signal.signal(signal.SIGTERM, _terminate)
     parent.watch()
     try:
-        main()
+        main(**given)
     except InputError as error:
         _fail(error, BAD_INPUT)
     except RunError as error:
@@ -42,6 +42,13 @@ def run(main: Callable[[], None], description: str | None = None) -> NoReturn:
     except KeyboardInterrupt:
         _fail("interrupted. The same command goes on from the last checkpoint.", INTERRUPTED)
     sys.exit(0)
+
+
+def _given(description: str, flags: dict[str, str]) -> dict[str, bool]:
+    parser = argparse.ArgumentParser(description=description)
+    for name, meaning in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=meaning)
+    return vars(parser.parse_args())
 
 
 class Stopping:

@@ -2,15 +2,18 @@
 
 import os
 import random
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from src import memory
-from src.errors import InputError
+from src.errors import InputError, RunError
 
 THREADS = torch.get_num_threads()
 SMALL = 8_000_000  # multiplications in the forward pass of a batch
@@ -28,12 +31,65 @@ def select(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context of forward and loss: bf16 autocast, or nothing for fp32. "auto" is bf16 on GPUs built for it."""
-    if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        precision = "bf16" if fast else "fp32"
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, dtype=torch.bfloat16)
+def precision(name: str, device: torch.device) -> str:
+    """What "auto" means: bf16 on GPUs that are built for it, fp16 on those before them, else fp32."""
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+
+
+def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context of forward and loss: autocast to bf16 or fp16, or nothing for fp32."""
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    chosen = dtypes.get(precision(name, device))
+    return torch.autocast(device.type, chosen) if chosen else nullcontext()
+
+
+def scaler(name: str, device: torch.device) -> GradScaler:
+    """Scales the loss, so that gradients in fp16 do not vanish (Micikevicius et al. 2018); for others does nothing."""
+    return GradScaler(device.type, enabled=precision(name, device) == "fp16")
+
+
+class NoWaits(TorchDispatchMode):
+    """Refuses every operation whose result Python must see before it can go on: on a GPU it would wait for that."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        by_place = func is torch.ops.aten.index.Tensor and all(each is None or each.dtype.is_signed for each in args[1])
+        if not by_place and {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags):
+            raise RunError(f"a step waits for the device, at {func}: what it needs to know must stay in tensors there")
+        return func(*args, **kwargs or {})
+
+
+@contextmanager
+def no_waits(device: torch.device) -> Iterator[None]:
+    """RunError, or on CUDA torch's RuntimeError, from what makes Python wait for the device."""
+    with NoWaits():
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+
+def to_host(values: Tensor) -> Callable[[], Tensor]:
+    """Send a tensor to the CPU; what is returned waits until it is there, and gives it."""
+    if values.device.type != "cuda":
+        return values.cpu
+    copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True).copy_(values, non_blocking=True)
+    sent = torch.cuda.Event()
+    sent.record()
+
+    def arrived() -> Tensor:
+        sent.synchronize()
+        return copy
+
+    return arrived
 
 
 def resident(inputs: Tensor, device: torch.device) -> Tensor:
@@ -92,7 +148,8 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # to set it imports torch's compiler: a second
+        torch.use_deterministic_algorithms(deterministic)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from src import device, files, losses, metrics, plots, serving
+from src import device, files, losses, metrics, plots
 from src.data.batches import Batches
 from src.data.prepared import Split
 from src.data.schema import Schema
@@ -18,6 +17,7 @@ from src.model_file import Trained
 from src.params import Params
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 
@@ -54,6 +54,8 @@ class Result:
 
     def predictions(self) -> pd.DataFrame:
         """One line a row: its number in the source, the actual value, the prediction and any probabilities."""
+        from src import serving
+
         table = serving.table(self.outputs, self.schema, self.threshold)
         table.insert(0, "row", self.rows.numpy())
         table.insert(1, "actual", self._actual())
@@ -61,6 +63,8 @@ class Result:
 
     def per_class(self) -> pd.DataFrame:
         """Precision, recall, F1 and support of each class; empty for a regression."""
+        import pandas as pd
+
         if self.schema.target.classes is None:
             return pd.DataFrame()
         counts = metrics.confusion(self.decisions, self.targets).double()
@@ -79,7 +83,7 @@ class Result:
         """The pictures that suit the task, by file name."""
         classes, targets = self.schema.target.classes, self.targets.numpy()
         if classes is None:
-            values = serving.table(self.outputs, self.schema)["prediction"].to_numpy()
+            values = self.schema.target.in_unit(self.outputs).numpy()
             actual = self._actual()
             return {
                 "residuals": plots.residuals(values, actual),

@@ -3,16 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
+from src import device
 from src.data.batches import Batches
 from src.errors import RunError
+from src.optimizers import Optimizer
 
-CHECK_EVERY = 32  # steps between looks at the loss: a look makes a GPU wait, so not at every step
+CHECK_EVERY = 32  # steps between looks at the losses
 
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
 Between = Callable[[list[Tensor]], None]  # called after each step with the losses of the epoch so far
@@ -37,15 +42,21 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trainer:
-    """A model and what moves it. `lr(step)` is the learning rate, `autocast` the precision of the forward pass."""
+    """A model and what moves it. `lr(step)` is the learning rate, `autocast` the precision of the forward pass, and
+    `scaler` keeps the gradients of float16 from vanishing. `step` makes one step: train_step, or the same faster."""
 
     model: nn.Module
     loss: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     lr: Callable[[int], float]
     measure: Measure
-    autocast: AbstractContextManager[object]
+    autocast: AbstractContextManager[object] = field(default_factory=nullcontext)
+    scaler: Any = field(default_factory=lambda: GradScaler(enabled=False))  # its types know torch's optimizers alone
     clip_norm: float | None = None
+    step: "Step" = field(default_factory=lambda: train_step)
+
+
+Step = Callable[[Trainer, Tensor, Tensor], Tensor]
 
 
 def go_on(losses: list[Tensor]) -> None:
@@ -81,24 +92,67 @@ def train_epoch(
     trainer: Trainer, split: Batches, number: int, done: Sequence[Tensor] = (), between: Between = go_on
 ) -> float:
     """One pass over the training split, `done` steps of it made before; returns the mean loss over its samples."""
-    model, optimizer, losses = trainer.model.train(), trainer.optimizer, list(done)
-    first_step = (number - 1) * len(split)
+    trainer.model.train()
+    losses, lookout, first_step = list(done), Lookout(number, trainer.lr), (number - 1) * len(split)
     for step, (inputs, targets) in enumerate(split.epoch(number, len(done)), start=first_step + len(done)):
-        set_lr(optimizer, trainer.lr(step))
-        optimizer.zero_grad(set_to_none=True)
-        with trainer.autocast:
-            outputs = model(inputs)  # forward
-            loss = trainer.loss(outputs, targets)  # loss
-        loss.backward()  # backward
-        if trainer.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), trainer.clip_norm)
-        optimizer.step()  # update
-        losses.append(loss.detach())
+        set_lr(trainer.optimizer, trainer.lr(step))
+        losses.append(trainer.step(trainer, inputs, targets))
         if len(losses) % CHECK_EVERY == 0:
-            check_finite(losses[-CHECK_EVERY:], step + 1 - CHECK_EVERY, number, trainer.lr)
+            lookout.look(losses[-CHECK_EVERY:], step + 1 - CHECK_EVERY)
         between(losses)
-    check_finite(losses, first_step, number, trainer.lr)
-    return weighted_mean(losses, split.sizes)
+    mean = weighted_mean(losses, split.sizes)
+    if not math.isfinite(mean):
+        check_finite(torch.stack(losses), first_step, number, trainer.lr)
+    return mean
+
+
+def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
+    """One step; returns the mean loss over the batch, a scalar that stays on the device."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    with trainer.autocast:
+        outputs = trainer.model(inputs)  # forward
+        loss = trainer.loss(outputs, targets)  # loss
+    trainer.scaler.scale(loss).backward()  # backward
+    update(trainer)  # update
+    return loss.detach()
+
+
+def accumulated_step(parts: int, trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
+    """The same step for a batch that is too large for the memory: it goes through in parts, whose gradients add up."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    losses = []
+    for part, wanted in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
+        with trainer.autocast:
+            loss = trainer.loss(trainer.model(part), wanted) * (len(part) / len(inputs))
+        trainer.scaler.scale(loss).backward()
+        losses.append(loss.detach())
+    update(trainer)
+    return torch.stack(losses).sum()
+
+
+def update(trainer: Trainer) -> None:
+    """Move the weights along the gradients, shortened where clip_norm bounds them."""
+    if trainer.clip_norm:
+        trainer.scaler.unscale_(trainer.optimizer)
+        nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.clip_norm)
+    trainer.scaler.step(trainer.optimizer)
+    trainer.scaler.update()
+
+
+class Lookout:
+    """Sees losses that are not finite while an epoch goes on, without making a GPU wait: they are on their way to the
+    CPU while the next steps are made, and are looked at after those."""
+
+    def __init__(self, epoch: int, lr: Callable[[int], float]) -> None:
+        self._epoch, self._lr = epoch, lr
+        self._coming: tuple[Callable[[], Tensor], int] | None = None
+
+    def look(self, losses: list[Tensor], first_step: int) -> None:
+        """RunError for the losses that this was told before; these are looked at the next time."""
+        if self._coming:
+            arrived, step = self._coming
+            check_finite(arrived(), step, self._epoch, self._lr)
+        self._coming = device.to_host(torch.stack(losses)), first_step
 
 
 @torch.no_grad()
@@ -120,23 +174,25 @@ def evaluate(
     return torch.cat(outputs), torch.cat(targets), weighted_mean(losses, split.sizes)
 
 
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+def set_lr(optimizer: Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):  # a recorded step reads it where it lies
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def weighted_mean(losses: list[Tensor], sizes: list[int]) -> float:
     """Mean over samples from means over batches: sums over counts, so a small last batch weighs what it should."""
-    per_batch = torch.stack(losses).cpu().double()  # read once an epoch; the CPU, as not every GPU has float64
-    return float((per_batch * per_batch.new_tensor(sizes)).sum() / sum(sizes))
+    per_batch = device.to_host(torch.stack(losses))().tolist()  # read once an epoch
+    return sum(map(mul, per_batch, sizes)) / sum(sizes)
 
 
-def check_finite(losses: list[Tensor], first_step: int, epoch: int, lr: Callable[[int], float]) -> None:
-    """RunError naming epoch, step and learning rate of the first loss that is infinite or not a number."""
-    finite = torch.stack(losses).isfinite()
-    if not finite.all():
-        step = first_step + int(finite.long().argmin())
-        raise RunError(
-            f"the loss is {losses[step - first_step].item()} in epoch {epoch}, step {step + 1}, at learning rate "
-            f"{lr(step):g}. Checkpoints of earlier epochs are kept. Try a smaller train.lr or a train.clip_norm"
-        )
+def check_finite(losses: Tensor, first_step: int, epoch: int, lr: Callable[[int], float]) -> None:
+    """RunError naming epoch, step and learning rate of the first loss [steps] that is infinite or not a number."""
+    for step, loss in enumerate(losses.tolist(), start=first_step):
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} in epoch {epoch}, step {step + 1}, at learning rate {lr(step):g}. Checkpoints of "
+                "earlier epochs are kept. Try a smaller train.lr or a train.clip_norm"
+            )

@@ -47,8 +47,13 @@ def mlp(shape: Shape, outputs: int, settings: Any) -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     widths = [math.prod(shape), *settings.widths]
     for narrow, wide in pairwise(widths):
-        layers += [nn.Linear(narrow, wide), ACTIVATIONS[settings.activation](), nn.Dropout(settings.dropout)]
+        layers += [nn.Linear(narrow, wide), ACTIVATIONS[settings.activation](), dropout(settings.dropout)]
     return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
+
+
+def dropout(share: float) -> nn.Module:
+    """Nothing at all where it is 0: a layer that does nothing takes its time too."""
+    return nn.Dropout(share) if share else nn.Identity()
 
 
 def cnn(shape: Shape, outputs: int, settings: Any) -> nn.Module:
@@ -61,7 +66,7 @@ def cnn(shape: Shape, outputs: int, settings: Any) -> nn.Module:
             ACTIVATIONS[settings.activation](),
             nn.MaxPool2d(2, ceil_mode=True),  # ceil: an image of one pixel stays one
         ]
-    tail = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(settings.dropout)]
+    tail = [nn.AdaptiveAvgPool2d(2), nn.Flatten(), dropout(settings.dropout)]
     return nn.Sequential(*layers, *tail, nn.Linear(4 * settings.channels[-1], outputs))
 
 
@@ -91,7 +96,7 @@ def resnet(shape: Shape, outputs: int, settings: Any) -> nn.Module:
         Residual(before, after, 1 if index == 0 else 2, settings.activation)
         for index, (before, after) in enumerate(pairwise([shape[0], *settings.channels]))
     ]
-    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(settings.dropout)]
+    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dropout(settings.dropout)]
     return nn.Sequential(*blocks, *tail, nn.Linear(settings.channels[-1], outputs))
 
 

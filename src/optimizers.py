@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim import Optimizer
+
+
+class Optimizer(Protocol):
+    """What training asks of an optimizer. Every optimizer of torch has it; those here are in src/fused.py."""
+
+    param_groups: list[dict[str, Any]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+
+    def step(self) -> None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class Rule(NamedTuple):
-    """`build(parameters, train)` gives a torch optimizer; `uses` names the settings it takes, lr aside."""
+    """`build(parameters, train)` gives an optimizer; `uses` names the settings it takes, lr aside."""
 
     build: Callable[[Iterable[Tensor], Any], Optimizer]
     uses: tuple[str, ...]
@@ -35,24 +48,23 @@ class Schedule(NamedTuple):
 
 def sgd(parameters: Iterable[Tensor], train: Any) -> Optimizer:
     """Stochastic gradient descent with momentum (Polyak 1964); weight decay is an L2 penalty."""
-    from torch.optim import SGD
+    from src.fused import SGD
 
-    return SGD(parameters, lr=train.lr, momentum=train.momentum, weight_decay=train.weight_decay, fused=True)
+    return SGD(parameters, train.lr, train.momentum, train.weight_decay)
 
 
 def adam(parameters: Iterable[Tensor], train: Any) -> Optimizer:
     """Adam (Kingma & Ba 2015). No weight decay: its step size would undo an L2 penalty; AdamW is for that."""
-    from torch.optim import Adam
+    from src.fused import Adam
 
-    return Adam(parameters, lr=train.lr, betas=(train.betas[0], train.betas[1]), fused=True)
+    return Adam(parameters, train.lr, (train.betas[0], train.betas[1]))
 
 
 def adamw(parameters: Iterable[Tensor], train: Any) -> Optimizer:
     """Adam with weight decay decoupled from the gradient (Loshchilov & Hutter 2019)."""
-    from torch.optim import AdamW
+    from src.fused import AdamW
 
-    betas = (train.betas[0], train.betas[1])
-    return AdamW(parameters, lr=train.lr, betas=betas, weight_decay=train.weight_decay, fused=True)
+    return AdamW(parameters, train.lr, (train.betas[0], train.betas[1]), train.weight_decay)
 
 
 def constant(progress: float, epoch: float, train: Any) -> float:

@@ -26,6 +26,7 @@ DATA_REPORT = REPORTS / "data.html"
 COLUMNS = REPORTS / "columns.csv"
 TABLES = REPORTS / "tables"
 PICTURES = REPORTS / "plots"
+PROFILE = REPORTS / "profile"
 
 
 def root() -> Path:

@@ -121,6 +121,9 @@ class Augment(Section):
 class Train(Section):
     epochs: int = Field(60, ge=1, le=100_000, description="passes over the training split")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="samples per update")
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="parts of a batch that go through one after the other, where memory is short"
+    )
     lr: float = Field(0.002, gt=0, le=100, description="peak learning rate")
     optimizer: _name(list(OPTIMIZERS)) = Field("adamw", description="the update rule")  # type: ignore[valid-type]
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd: the others do not use it, and say so")
@@ -167,8 +170,11 @@ class Train(Section):
     deterministic: bool = Field(
         False, description="GPU: only kernels that give equal bits each time, so that resuming does; slower"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 autocast on CUDA GPUs that have it, else fp32"
+    fail_on_wait: bool = Field(
+        False, description="debugging: a step that makes Python wait for the device is an error; slower"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: fp32 on a CPU; autocast to bf16, or fp16 with scaled gradients, on a GPU"
     )
 
 

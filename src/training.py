@@ -1,6 +1,6 @@
 """One training function for the train stage, the tuner and whoever else: params and data in, epochs out."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,11 +19,13 @@ from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
-from src.loop import Epoch, Trainer, check_finite, fit, go_on
+from src.loop import Epoch, Step, Trainer, accumulated_step, check_finite, fit, go_on, train_step
 from src.params import Params
 from src.saving import Saver
 from src.sections import Train
 from src.tracking.history import History
+
+Watch = Callable[[Trainer, Batches], None]
 
 
 class Data(NamedTuple):
@@ -61,14 +63,17 @@ class Progress:
         return patience is not None and self.epoch - self.best_epoch >= patience
 
 
-def train(params: Params, data: Data, folder: Path | None = None) -> Iterator[Epoch]:
+def train(params: Params, data: Data, folder: Path | None = None, watch: Watch | None = None) -> Iterator[Epoch]:
     """Train; yield each epoch once its checkpoint is on disk. The caller reads as a loop and stops with `break`.
 
     folder: where checkpoints and history lie. Training goes on from the newest checkpoint in it, and yields
     nothing when that was the last. None: nothing is written, as for a tuner's trials.
+    watch: is handed what trains before it does, to look at its steps.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
     trainer, train_batches, val_batches = assemble(params, data)
+    if watch:
+        watch(trainer, train_batches)
     if folder is None:
         return (epoch for epoch, _ in run(params, data, trainer, train_batches, val_batches))
     state = checkpoints.newest(folder, cli.say)
@@ -104,9 +109,9 @@ def run(
 
     def within(losses: list[Tensor]) -> State:
         first = progress.epoch * len(train_batches)
-        check_finite(losses, first, progress.epoch + 1, trainer.lr)
-        here = replace(progress, step=len(losses))
-        return capture(trainer, here, params, data.schema, losses=torch.stack(losses))
+        so_far = torch.stack(losses)
+        check_finite(so_far, first, progress.epoch + 1, trainer.lr)
+        return capture(trainer, replace(progress, step=len(losses)), params, data.schema, losses=so_far)
 
     between = saver.between(within) if saver else go_on
     first, last = progress.epoch + 1, params.train.epochs
@@ -151,9 +156,17 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         lr=optimizers.learning_rate(settings, len(train)),
         measure=partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit),
         autocast=device.autocast(settings.precision, where),
+        scaler=device.scaler(settings.precision, where),
         clip_norm=settings.clip_norm,
+        step=step_of(settings, where),
     )
     return trainer, train, val
+
+
+def step_of(settings: Train, where: torch.device) -> Step:
+    """How one step is made, by the settings and the device."""
+    step: Step = partial(accumulated_step, settings.accumulate) if settings.accumulate > 1 else train_step
+    return device.no_waits(where)(step) if settings.fail_on_wait else step
 
 
 def capture(trainer: Trainer, progress: Progress, params: Params, schema: Schema, **so_far: Any) -> State:
@@ -164,6 +177,7 @@ def capture(trainer: Trainer, progress: Progress, params: Params, schema: Schema
         **asdict(progress),
         "model": trainer.model.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
         "random": checkpoints.random_states(),
         # the rest does not shape a training, and an address in it may have a password
         "params": params.model_dump(include={"seed", "task", "model", "train"}),
@@ -178,6 +192,7 @@ def restore(state: State, trainer: Trainer) -> None:
     try:
         trainer.model.load_state_dict(state["model"])
         trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scaler.load_state_dict(state["scaler"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         why = str(error).partition("\n")[0]
         raise InputError(f"the newest checkpoint is of another training ({why}). Remove it and go on") from None

@@ -1,13 +1,16 @@
 """train: data/prepared → the best model, its history and its MLflow run."""
 
+from contextlib import nullcontext
+
 from src import cli, params, paths
 from src.tracking import courier
 
 
-def main() -> None:
+def main(profile: bool) -> None:
     settings = params.load()
     courier.start()
     from src import export, fingerprint, optimizers, progress, training
+    from src.profile import Profile
     from src.tracking import artifacts, outbox, reuse, run
 
     idle = ", ".join(optimizers.unused(settings.train))
@@ -15,14 +18,17 @@ def main() -> None:
     data = training.load_data()
     settings = params.settled(settings, data.schema.task)
     mark = fingerprint.of(settings, data.schema)
-    with training.workplace(mark, settings.train, outbox.histories()) as folder:
-        epochs = training.train(settings, data, folder)
+    looking = Profile(settings.train) if profile else nullcontext()
+    with looking as profiled, training.workplace(mark, settings.train, outbox.histories()) as folder:
+        epochs = training.train(settings, data, folder, profiled.watch if profiled else None)
         with run.begin(settings, data.schema, mark, folder) as tracked:
             artifacts.log_data(tracked, data.schema)
             for _ in progress.show(epochs, settings.train.epochs, settings.train.monitor):
                 pass
             report = export.export(settings, data, folder, mark)
             artifacts.log_training(tracked, settings, data.schema, folder, report)
+            if profiled:
+                tracked.log_artifacts(profiled.written(folder), "profile")
         tracked.write(folder / run.NOTE)
         tracked.write(paths.RUN)
         reuse.remember(tracked.key)
@@ -30,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, __doc__)
+    cli.run(main, __doc__, profile="also write to reports/profile where the time of a step goes, and a trace of steps")

@@ -1,6 +1,7 @@
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def measure_nothing(outputs, targets):
 def trainer_of(model, lr=0.1, clip_norm=None, loss=None):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     loss = loss or nn.CrossEntropyLoss()
-    return loop.Trainer(model, loss, optimizer, lambda step: lr, measure_nothing, nullcontext(), clip_norm)
+    return loop.Trainer(model, loss, optimizer, lambda step: lr, measure_nothing, clip_norm=clip_norm)
 
 
 def weights_of(model):
@@ -63,27 +64,35 @@ def in_float64(params, data):
     trainer, train, val = assemble(params, data)
     for batches in (train, val):
         batches.targets = batches.targets.double() if batches.targets.is_floating_point() else batches.targets
-    return replace(trainer, model=Double(trainer.model)), train, val
+    model = Double(trainer.model)
+    optimizer = OPTIMIZERS[params.train.optimizer].build(model.parameters(), params.train)
+    return replace(trainer, model=model, optimizer=optimizer), train, val
+
+
+PLAIN = {
+    "sgd": lambda weights, train: torch.optim.SGD(weights, momentum=train.momentum, weight_decay=train.weight_decay),
+    "adam": lambda weights, train: torch.optim.Adam(weights, betas=train.betas, foreach=False),
+    "adamw": lambda weights, train: torch.optim.AdamW(weights, betas=train.betas, weight_decay=train.weight_decay),
+}
 
 
 def plainly(params, data):
     """The losses of training and validation as the loop of the tutorials gives them: no batch gathered ahead, nothing
     scaled before its turn, an optimizer that is not fused."""
     trainer, train, val = in_float64(params, data)
-    trainer.optimizer.param_groups[0].update(fused=False, foreach=False)
+    optimizer = PLAIN[params.train.optimizer](trainer.model.parameters(), params.train)
     mean, std = data.schema.scale if data.train.inputs.dtype == torch.uint8 else (0.0, 1.0)
     step = 0
     for number in range(1, params.train.epochs + 1):
         losses = []
         order = shuffled(len(train.targets), generator_of(params.seed, number))
         for rows in (order[start:stop] for start, stop in train.bounds):
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = trainer.lr(step)
-            trainer.optimizer.zero_grad()
+            optimizer.param_groups[0]["lr"] = trainer.lr(step)
+            optimizer.zero_grad()
             outputs = trainer.model.train()((data.train.inputs[rows].float() - mean) / std)
             loss = trainer.loss(outputs, train.targets[rows])
             loss.backward()
-            trainer.optimizer.step()
+            optimizer.step()
             losses += [loss.item()] * len(rows)
             step += 1
         with torch.no_grad():
@@ -158,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where():
 def test_the_first_step_that_is_not_finite_is_the_one_named():
     losses = [torch.tensor(value) for value in (1.0, 2.0, math.nan, math.inf)]
     with pytest.raises(RunError, match=r"the loss is nan in epoch 3, step 13, at learning rate 0.12"):
-        loop.check_finite(losses, 10, 3, lambda step: step / 100)
+        loop.check_finite(torch.stack(losses), 10, 3, lambda step: step / 100)
 
 
 def test_clipping_bounds_the_norm_of_the_gradient():
@@ -172,15 +181,56 @@ def test_clipping_bounds_the_norm_of_the_gradient():
         assert (norm <= 0.5001) == bounded
 
 
-def test_bf16_trains_on_the_cpu(prepared_data):
-    params, data = prepared_data("wine", **{"train.precision": "bf16", "train.epochs": 5})
+@pytest.mark.parametrize("parts", [2, 3, 7, 1000])
+@pytest.mark.parametrize(("source", "task"), [("wine", "classification"), ("diabetes", "regression")])
+def test_parts_of_a_batch_add_up_to_it(prepared_data, source, task, parts):
+    losses = []
+    for accumulate in (1, min(parts, 1024)):
+        changes = {"train.accumulate": accumulate, "train.batch_size": 50, "train.clip_norm": 1.0, "model.dropout": 0.0}
+        params, data = prepared_data(source, task, **changes)
+        trainer, train, val = in_float64(params, data)
+        losses.append([epoch.record() for epoch in loop.fit(trainer, train, val, 1, 4)])
+    for whole, in_parts in zip(*losses, strict=True):
+        assert in_parts["train/loss"] == pytest.approx(whole["train/loss"], rel=1e-10)
+        assert in_parts["val/loss"] == pytest.approx(whole["val/loss"], rel=1e-10)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_half_the_precision_trains_on_the_cpu(prepared_data, precision, dtype):
+    params, data = prepared_data("wine", **{"train.precision": precision, "train.epochs": 5, "train.clip_norm": 5.0})
     trainer, train, val = assemble(params, data)
-    assert trainer.autocast is not nullcontext
+    assert trainer.scaler.is_enabled() == (precision == "fp16")
     epochs = list(loop.fit(trainer, train, val, 1, 5))
     assert epochs[-1].train["loss"] < epochs[0].train["loss"]
-    # the forward pass really ran in bf16: it differs from fp32
-    with device.autocast("bf16", torch.device("cpu")), torch.no_grad():
-        assert trainer.model(data.val.inputs).dtype == torch.bfloat16
+    # the forward pass really ran in it
+    with device.autocast(precision, torch.device("cpu")), torch.no_grad():
+        assert trainer.model(data.val.inputs).dtype == dtype
+
+
+@pytest.mark.parametrize("step", [loop.train_step, partial(loop.accumulated_step, 3)])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_no_step_waits_for_the_device(prepared_data, model, step):
+    params, data = prepared_data("digits", **{"model.name": model, "model.channels": [4], "train.clip_norm": 1.0})
+    trainer, train, _ = assemble(params, data)
+    with device.no_waits(torch.device("cpu")):
+        loss = loop.train_epoch(replace(trainer, step=step), train, 1)
+    assert 0 < loss < 3
+
+
+def test_a_step_that_waits_for_the_device_is_found(prepared_data):
+    params, data = prepared_data("wine", **{"train.fail_on_wait": True})
+    trainer, train, _ = assemble(params, data)
+    loop.train_epoch(trainer, train, 1)
+
+    class Curious(nn.Module):
+        def forward(self, outputs, targets):
+            loss = cross_entropy(outputs, targets)
+            return loss if loss.item() < 100 else loss / 2
+
+    with pytest.raises(RunError, match=r"waits for the device.*_local_scalar_dense"):
+        loop.train_epoch(replace(trainer, loss=Curious()), train, 1)
+    trainer, train, _ = assemble(*prepared_data("wine"))
+    loop.train_epoch(replace(trainer, loss=Curious()), train, 1)
 
 
 def test_the_learning_rate_of_each_step_reaches_the_optimizer(prepared_data):

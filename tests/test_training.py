@@ -227,7 +227,20 @@ def test_a_checkpoint_says_what_it_is(prepared_data, workspace):
     epochs = list(training.train(params, data, workspace))
     state = checkpoints.newest(workspace, print)
     assert set(state) == {
-        *("epoch", "step", "model", "optimizer", "random", "metrics", "params", "data", "best", "best_epoch", "history")
+        *(
+            "epoch",
+            "step",
+            "model",
+            "optimizer",
+            "scaler",
+            "random",
+            "metrics",
+            "params",
+            "data",
+            "best",
+            "best_epoch",
+            "history",
+        )
     }
     assert state["params"] == params.model_dump(include={"seed", "task", "model", "train"})
     assert state["data"] == data.schema.digest

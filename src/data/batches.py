@@ -1,4 +1,4 @@
-"""Batches gathered from tensors: no Python a sample, and no copy a step where they lie on the device already."""
+"""Batches gathered from tensors: no Python a sample, and one copy for several batches where they are small."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +12,9 @@ from src.augment import augment, width
 
 CHUNK = 1 << 26  # bytes of inputs that are brought to the device at once, where they do not all fit on it
 AHEAD = 2  # chunks that are read before they are needed
+GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
+ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
+SCALE_AHEAD = 1 << 28  # bytes up to which images lie on the device as the numbers that the network gets
 
 Bounds = list[tuple[int, int]]
 
@@ -19,10 +22,11 @@ Bounds = list[tuple[int, int]]
 class Batches:
     """The batches of one split.
 
-    inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale` a batch at a time; targets: [N];
-    on the device that trains, the inputs only if they fit: else they are brought there in chunks (`stream`), and the
-    batches are the same. The last batch is smaller where `size` does not divide N, unless one sample would be alone in
-    it: batch normalisation has no variance of one, so that sample joins the batch before.
+    inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale`: at once, or a batch at a time
+    where that would take more than SCALE_AHEAD; targets: [N]; on the device that trains, the inputs only if they fit:
+    else they are brought there in chunks (`stream`), and the batches are the same. The last batch is smaller where
+    `size` does not divide N, unless one sample would be alone in it: batch normalisation has no variance of one, so
+    that sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
     strengths: of the changes to the images of an epoch, by AUGMENTATIONS; those of evaluation are never changed.
     """
@@ -46,15 +50,13 @@ class Batches:
         if len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
             bounds[-2:] = [(bounds[-2][0], len(inputs))]
         self.bounds = bounds
+        self.sizes = [stop - start for start, stop in bounds]  # samples in each batch
+        if not self.streamed and inputs.dtype == torch.uint8 and inputs.numel() * 4 <= SCALE_AHEAD:
+            self.inputs = self._ready(inputs)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
         return len(self.bounds)
-
-    @property
-    def sizes(self) -> list[int]:
-        """Samples in each batch."""
-        return [stop - start for start, stop in self.bounds]
 
     def samples(self, batches: int) -> int:
         """Samples in the first so many batches."""
@@ -79,19 +81,29 @@ class Batches:
         if self.streamed:
             gathered = stream(self.inputs, order, bounds, self.targets.device)
         else:
-            gathered = (self.inputs[places[start:stop]] for start, stop in bounds)
-        for (start, stop), inputs in zip(bounds, gathered, strict=True):
-            own = None if draws is None else draws[start:stop]
-            yield self._ready(inputs, own), self.targets[places[start:stop]]
+            gathered = gather(self.inputs, places, bounds)
+        targets = self.targets[places].split(self.sizes)[skip:]
+        for (start, stop), inputs, own_targets in zip(bounds, gathered, targets, strict=True):
+            own_draws = None if draws is None else draws[start:stop]
+            yield self._ready(inputs, own_draws), own_targets
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
         """What the network gets: float, scaled, and augmented where there are draws."""
-        raw = inputs.dtype == torch.uint8
-        inputs = inputs.float() if raw else inputs
-        mean, std = self.scale if raw else (0.0, 1.0)  # others are scaled already
+        if inputs.dtype == torch.uint8:  # others are scaled already
+            mean, std = self.scale
+            inputs = inputs.float().sub_(mean).div_(std)
         if draws is not None and self.strengths:
-            inputs = augment(inputs, draws.to(inputs.device), self.strengths, fill=mean)
-        return inputs.sub_(mean).div_(std) if raw else inputs
+            return augment(inputs, draws.to(inputs.device), self.strengths)
+        return inputs
+
+
+def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
+    """values[places[start:stop]] for each of the bounds, which follow one another; several are gathered at once if
+    each then lies in memory as one that is gathered alone would."""
+    whole = batch_bytes(values, bounds) % ALIGNED == 0
+    for group in grouped(values, bounds, GATHER if whole else 0):
+        together = values.index_select(0, places[group[0][0] : group[-1][1]])
+        yield from together.split([stop - start for start, stop in group])
 
 
 def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) -> Iterator[Tensor]:
@@ -100,10 +112,7 @@ def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) 
 
     inputs: [N, ...] on the CPU, memory-mapped perhaps; order: [M] on the CPU.
     """
-    batch = max((stop - start for start, stop in bounds), default=0)
-    size = inputs[0].numel() * inputs.element_size() * batch
-    count = max(CHUNK // max(size, 1), 1)
-    groups = [bounds[first : first + count] for first in range(0, len(bounds), count)]
+    groups = grouped(inputs, bounds, CHUNK)
 
     def read(group: Bounds) -> tuple[Tensor, Tensor]:
         rows, place = order[group[0][0] : group[-1][1]].sort()
@@ -118,8 +127,18 @@ def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) 
             if number + AHEAD < len(groups):
                 waiting.append(pool.submit(read, groups[number + AHEAD]))
             first = group[0][0]
-            for start, stop in group:
-                yield chunk[places[start - first : stop - first]]
+            yield from gather(chunk, places, [(start - first, stop - first) for start, stop in group])
+
+
+def batch_bytes(values: Tensor, bounds: Bounds) -> int:
+    """Of the first batch; all but the last are of its size."""
+    return values[:1].nbytes * (bounds[0][1] - bounds[0][0]) if bounds else 0
+
+
+def grouped(values: Tensor, bounds: Bounds, limit: int) -> list[Bounds]:
+    """As many neighbouring batches at a time as have no more than `limit` bytes, and one at least."""
+    count = max(limit // max(batch_bytes(values, bounds), 1), 1)
+    return [bounds[first : first + count] for first in range(0, len(bounds), count)]
 
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:

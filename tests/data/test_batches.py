@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.augment import width
-from src.data.batches import Batches, balanced, generator_of, shuffled
+from src.data.batches import ALIGNED, Batches, balanced, generator_of, shuffled
 
 ROWS = st.integers(1, 200)
 SIZES = st.integers(1, 60)
@@ -145,6 +145,37 @@ def test_streamed_batches_are_those_of_data_on_the_device(rows, size, seed, chun
         for one, other in zip([*resident.epoch(3), *resident], [*streamed.epoch(3), *streamed], strict=True):
             assert torch.equal(one[0], other[0])
             assert torch.equal(one[1], other[1])
+
+
+@given(ROWS, SIZES, SEEDS, st.integers(1, 2000), st.data())
+def test_the_rest_of_an_epoch_is_the_end_of_the_whole_one(rows, size, seed, gathered, data):
+    batches = numbered(rows, size, seed)
+    skip = data.draw(st.integers(0, len(batches)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("src.data.batches.GATHER", gathered)
+        whole, rest = list(batches.epoch(3)), list(batches.epoch(3, skip))
+    assert len(rest) == len(whole) - skip
+    for one, other in zip(whole[skip:], rest, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("columns", [1, 3, 13, 16, 64])
+@pytest.mark.parametrize("size", [5, 32, 64])
+def test_a_batch_begins_where_one_that_is_gathered_alone_would(columns, size):
+    batches = Batches(torch.rand(500, columns), torch.zeros(500), size)
+    assert all(inputs.data_ptr() % ALIGNED == 0 for inputs, _ in batches.epoch(1))
+
+
+def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch):
+    images = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=generator_of(0, 0))
+    strengths = {"flip": 0.5, "crop": 1, "rotate": 0.0, "erase": 0.5}
+    ahead = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
+    monkeypatch.setattr("src.data.batches.SCALE_AHEAD", 0)
+    each = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
+    assert (ahead.inputs.dtype, each.inputs.dtype) == (torch.float32, torch.uint8)
+    for one, other in zip([*ahead.epoch(2), *ahead], [*each.epoch(2), *each], strict=True):
+        assert torch.equal(one[0], other[0])
 
 
 def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
