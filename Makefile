@@ -6,7 +6,7 @@ ARGS ?=
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
 
-.PHONY: help setup repro test test-browser faults bench tune doctor ui lint format lock clean-checkpoints clean
+.PHONY: help setup repro test test-browser faults bench tune compare doctor ui lint format lock clean-checkpoints clean
 .PHONY: python-ok anew
 
 help: ## Show this list
@@ -34,6 +34,9 @@ bench: setup ## Measure against other tools, side by side; long, on a quiet mach
 
 tune: setup ## Search for better params (ARGS="--help" shows how)
 	@exec .venv/bin/python -m src.tune $(ARGS)
+
+compare: setup ## Show the newest runs, what differs and what is best (ARGS="RUN RUN" puts runs side by side)
+	@exec .venv/bin/python -m src.compare $(ARGS)
 
 doctor: setup ## Check the set-up and everything that is kept (ARGS="--fix" mends what can be mended)
 	@exec .venv/bin/python -m src.doctor $(ARGS)

@@ -37,7 +37,7 @@ LAYERS = [
     ["bottleneck", "saving"],
     ["profile", "training", "serving", "tracking/*"],
     ["evaluation"],
-    ["export", "reuse", "tune/*"],
+    ["export", "reuse", "compare/*", "tune/*"],
     ["doctor/*"],
 ]
 # These run on a machine that has torch alone.

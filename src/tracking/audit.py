@@ -14,7 +14,7 @@ from src.sections import Tracking
 from src.tracking import lineage, outbox, run, store
 from src.tracking.history import History, Steps
 from src.tracking.logged import is_there
-from src.tracking.replica import KEY, losses_of, metrics_of
+from src.tracking.replica import KEY, by_key, losses_of, metrics_of
 from src.tracking.sender import Sender
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def curve(client: MlflowClient, tracking: Tracking, folder: Path) -> Curve | Non
         return None
     experiment_id, run_id = found.experiment_id, note["run_id"]
     if run_id is None:  # it was killed before it knew
-        named = client.search_runs([experiment_id], f"tags.`{KEY}` = '{note['key']}'")
+        named = by_key(client, experiment_id, note["key"])
         run_id = named[0].info.run_id if named else None
     if run_id is None or not is_there(client, run_id, experiment_id):
         return None

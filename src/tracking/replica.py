@@ -16,7 +16,7 @@ from src.tracking.outbox import Event, Outbox, status_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Run
 
 BATCH = 1000  # metrics in one call, MLflow's limit
 PARAMS = 100  # params in one call, the same
@@ -91,11 +91,12 @@ class Replica:
             if run_id and logged.is_there(self._client, run_id, self._experiment_id):
                 self._compare_params(run_id)
                 return run_id
-        wanted = f"tags.`{KEY}` = '{header['key']}'"
-        if not self._client.search_runs([self._experiment_id], wanted, max_results=1):
+        found = by_key(self._client, self._experiment_id, header["key"])
+        if not found:
             self._create(header["run_id"])
+            found = by_key(self._client, self._experiment_id, header["key"])
         # one more than there should be: the answer to its creation was lost, and it came after the next attempt
-        run, *others = self._client.search_runs([self._experiment_id], wanted, order_by=["start_time ASC"])
+        run, *others = found
         for other in others:
             self._client.delete_run(other.info.run_id)
         if self._box.status is None and run.info.status == "RUNNING":  # only noted: nobody will say how it ended
@@ -110,7 +111,7 @@ class Replica:
         if before:
             tags |= {"restored.run_id": before, "restored.from": header["origin"] or header["tracking_uri"]}
         if header["parent"]:
-            above = self._client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{header['parent']}'")
+            above = by_key(self._client, self._experiment_id, header["parent"])
             tags |= {"mlflow.parentRunId": above[0].info.run_id} if above else {}
         self._client.create_run(self._experiment_id, int(header["created"] * 1000), tags, header["name"])
         self._is_new_run = True
@@ -223,8 +224,13 @@ class Replica:
             logged.model(self._client, self.run_id, sources, parts, event["columns"])
 
     def _forget(self, event: Event) -> None:
-        for run in self._client.search_runs([self._experiment_id], f"tags.`{KEY}` = '{event['key']}'"):
+        for run in by_key(self._client, self._experiment_id, event["key"]):
             self._client.delete_run(run.info.run_id)
+
+
+def by_key(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
+    """The runs that have this key, the oldest first; there should be one at most."""
+    return list(client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", order_by=["start_time ASC"]))
 
 
 def metrics_of(record: Record) -> Iterator[Metric]:

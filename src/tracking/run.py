@@ -3,6 +3,8 @@ its end. What is said of it goes to its outbox, and a process beside this one te
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 import traceback
 import uuid
@@ -102,13 +104,20 @@ class Run:
 def begin(params: Params, schema: Schema, mark: Fingerprint, folder: Path) -> Run:
     """The run of the training in `folder`: the one it had before, unless store or experiment are others now, or a new
     one. Its epochs are those of the history there."""
-    tags = {**lineage.tags(), "data.digest": schema.digest, "fingerprint": mark.digest, "task": params.task}
+    tags = {**lineage.tags(), **terms(schema, mark), "fingerprint": mark.digest, "task": params.task}
     name = readable_name(params, schema, tags.get("dvc.exp"))
     facts = new(name, tags, params) | {"history": place(folder)}
     note = folder / NOTE
     run = Run(facts | noted(note, facts), params.tracking)
     run.write(note)
     return run
+
+
+def terms(schema: Schema, mark: Fingerprint) -> dict[str, str]:
+    """Tags that say whether two runs saw the same data and ran the same code. The digest of prepared data changes with
+    the seed that split it, that of its source does not; a commit says nothing of changes that were not committed."""
+    code = hashlib.sha256(json.dumps(mark.code, sort_keys=True).encode()).hexdigest()
+    return {"data.digest": schema.digest, "data.source": schema.source_sha256, "code.digest": code}
 
 
 def rejoin(params: Params, note: Path = paths.RUN) -> Run:

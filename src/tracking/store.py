@@ -80,11 +80,17 @@ def connect(tracking: Tracking) -> MlflowClient:
             client = mlflow.MlflowClient(address)
             client.search_experiments(max_results=1)
     except Exception as error:  # MLflow lets through whatever its database driver raises
-        raise InputError(
-            f"the MLflow store {redact(address)} cannot be used: {reason(error).splitlines()[0]}. "
-            "Check tracking.uri or MLFLOW_TRACKING_URI"
-        ) from error
+        raise refused(address, error) from error
     return client
+
+
+def refused(address: str, error: BaseException) -> InputError:
+    """What to raise when a store has failed."""
+    said = f"the MLflow store {redact(address)} cannot be used: {reason(error).splitlines()[0]}"
+    is_driver = isinstance(error, ModuleNotFoundError)
+    return InputError(
+        f"{said}. " + ("Install its driver" if is_driver else "Check tracking.uri or MLFLOW_TRACKING_URI")
+    )
 
 
 def _make(path: Path) -> None:
@@ -110,6 +116,7 @@ def configure() -> None:
     # MLflow waits about four minutes a call for a server that is gone; the outbox makes a short wait safe
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE))  # PostgreSQL's own setting
 
 
 def reason(error: BaseException) -> str:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from src import paths
+from src import fingerprint, paths
+from src.data.schema import Schema
 from src.journal import Record
 from src.params import Params
 from src.tracking import lineage, outbox, run
@@ -33,8 +34,8 @@ class Trial(NamedTuple):
 class Sweep:
     """The parent run of a study, and the way its trials get under it."""
 
-    def __init__(self, parent: Run, study: str, monitor: str) -> None:
-        self.run, self._study, self._monitor, self._tags = parent, study, monitor, lineage.tags()
+    def __init__(self, parent: Run, study: str, monitor: str, tags: dict[str, str]) -> None:
+        self.run, self._study, self._monitor, self._tags = parent, study, monitor, tags
 
     def log(self, trial: Trial) -> None:
         """Put a finished trial into an outbox, with its epochs, params and a tag for its state."""
@@ -68,15 +69,15 @@ class Sweep:
 
 
 @contextmanager
-def begin(params: Params, study: str) -> Iterator[Sweep]:
+def begin(params: Params, study: str, schema: Schema) -> Iterator[Sweep]:
     """The parent run of `study`: the one it had before, or a new one; it is RUNNING inside `with`."""
     note = _note(study)
-    tags = {**lineage.tags(), "study": study, "role": "study"}
-    facts = run.new(f"tune-{study}", tags, params)
+    tags = {**lineage.tags(), **run.terms(schema, fingerprint.of(params, schema))}
+    facts = run.new(f"tune-{study}", {**tags, "study": study, "role": "study"}, params)
     parent = Run(facts | run.noted(note, facts), params.tracking)
     parent.write(note)
     with parent:
-        yield Sweep(parent, study, params.train.monitor)
+        yield Sweep(parent, study, params.train.monitor, tags)
     parent.write(note)
 
 

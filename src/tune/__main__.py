@@ -46,7 +46,7 @@ def main() -> None:
     monitor, total = settings.train.monitor, settings.tune.trials
     with (
         study.opened(settings, data.schema) as running,
-        sweep.begin(settings, running.study_name) as parent,
+        sweep.begin(settings, running.study_name, data.schema) as parent,
     ):
         report.show(search.search(running, settings, data, total, parent), running, total, monitor)
         if not study.ranking(running):

@@ -11,9 +11,13 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from src.sections import Tracking
+from src.tracking import runs
+from src.tracking.runs import Wanted
 from tests.faults import servers
 from tests.faults.proxy import Proxy
 from tests.faults.servers import group, postgres, wait_until, why_no_postgres
+from tests.test_compare import as_mlflow_says, fill, plain
 
 BIGGEST = 1.7976931348623157e308  # what MLflow keeps for infinity
 FINITE, NAN, INFINITE = [0.1, 0.2, 0.3], [math.nan, 0.5, math.nan], [math.inf, -math.inf, 0.5]
@@ -143,6 +147,28 @@ def test_a_killed_server_is_gone_and_comes_back_with_its_runs(server):
         server.restart()
     client.log_batch(run_id, metrics=points(FINITE))
     assert stored(server.url, run_id) == kept(FINITE)
+
+
+WANTED = [
+    Wanted(100, trials=True),
+    Wanted(2),
+    Wanted(3, best=("best_val/loss", "minimise")),
+    Wanted(100, trials=True, best=("best_val/accuracy", "maximise")),
+    Wanted(100, best=("best_val/rmse", "minimise")),
+    Wanted(100, called="seed1"),
+    Wanted(100, called="it's"),
+    Wanted(100, called="tune-x"),
+    Wanted(100, called="nobody"),
+]
+
+
+def test_runs_are_the_same_read_from_the_database_or_asked_of_the_server(postgres_server, workspace):
+    database = postgres_server.words[postgres_server.words.index("--backend-store-uri") + 1]
+    ids = fill(MlflowClient(postgres_server.url))
+    for wanted in [*WANTED, Wanted(100, called=ids["odd"][:7])]:
+        read, asked = (runs.search(Tracking(uri=uri), wanted) for uri in (database, postgres_server.url))
+        assert plain(read) == plain(asked), wanted
+    assert plain(runs.search(Tracking(uri=database), WANTED[0])) == plain(as_mlflow_says(postgres_server.url))
 
 
 def test_a_cluster_wants_its_password_and_is_gone_after_the_block(tmp_path):

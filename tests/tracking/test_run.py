@@ -3,6 +3,7 @@ import shutil
 import signal
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,19 @@ def test_params_and_numbers_are_logged_once(begin, tracked, found, curve):
     assert data.params == {key: run.text(value) for key, value in tracked[0].flat().items()}
     assert curve(opened, "test/loss") == [(0, 0.5), (0, 0.4)]
     assert data.metrics["test/loss"] == 0.4
+
+
+def test_its_tags_say_what_it_saw_and_what_code_ran_it(begin, tracked, found, workspace):
+    _, data, mark = tracked
+    with begin() as opened:
+        pass
+    tags = found(opened).data.tags
+    assert (tags["data.digest"], tags["data.source"]) == (data.schema.digest, data.schema.source_sha256)
+    assert tags["code.digest"] == run.terms(data.schema, mark)["code.digest"]
+    other = replace(mark, params=mark.params | {"seed": 1})
+    assert run.terms(data.schema, other) == run.terms(data.schema, mark)
+    edited = replace(mark, code=mark.code | {"src/loop.py": "another digest"})
+    assert run.terms(data.schema, edited)["code.digest"] != tags["code.digest"]
 
 
 def test_a_param_that_is_another_now_is_a_tag(begin, tracked, found):
