@@ -25,13 +25,13 @@ from ruamel.yaml import YAML
 from bench import report, turns
 from src import cli
 
-# What no stage can do its work without: DVC beside all, pandas and the bundled data for prepare, torch to compute (and
-# its compiler, which torch.optim imports at the first step), Matplotlib to draw, and MLflow's store to be told.
+# What no stage can do its work without: DVC beside all, pandas and the bundled data for prepare, torch to compute,
+# Matplotlib to draw, and MLflow's store to be told.
 TOLD = "import mlflow.store.tracking.sqlalchemy_store"
 IMPORTS = {
     "dvc": ["import dvc.cli, dvc.repo, dvc.repo.reproduce, dvc.stage.run"],
     "prepare": ["import pandas, sklearn.datasets, matplotlib.figure"],
-    "train": ["import torch, torch._dynamo, matplotlib.figure", TOLD],
+    "train": ["import torch, matplotlib.figure", TOLD],
     "validate": ["import torch, matplotlib.figure", TOLD],
     "evaluate": ["import torch, matplotlib.figure", TOLD],
 }

@@ -31,9 +31,9 @@ class Result:
         task = self.schema.task
         loss = losses.build(params.loss, params.train, self.schema.target).to(where)
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
-        size, scale = params.train.batch_size, self.schema.scale
+        size, scale = trained.batch_size, self.schema.scale
         batches = Batches(device.resident(split.inputs, where), split.targets.to(where), size, scale=scale)
-        device.set_threads(trained.network, trained.schema.shape, params.train.batch_size)
+        device.set_threads(trained.network, trained.schema.shape, size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(device.place(trained.network, where), batches, loss, autocast)
         self.outputs, self.targets, self.rows = outputs.cpu(), targets.cpu(), split.rows

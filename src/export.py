@@ -23,6 +23,7 @@ def export(params: Params, data: Data, folder: Path, mark: Fingerprint) -> dict[
         model=params.model.model_dump(),
         epoch=best["epoch"],
         monitor=params.train.monitor,
+        batch_size=params.train.batch_size,
         **({"threshold": _threshold(params, data, best["model"])} if params.task == "binary" else {}),
         val={key.removeprefix("val/"): value for key, value in best["metrics"].items() if key.startswith("val/")},
         fingerprint=mark.digest,
@@ -41,7 +42,7 @@ def _threshold(params: Params, data: Data, weights: dict[str, Any]) -> float:
         return wanted
     network = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
     network.load_state_dict(weights)
-    result = Result(params, Trained(network.eval(), data.schema, {}), data.val)
+    result = Result(params, Trained(network.eval(), data.schema, {"batch_size": params.train.batch_size}), data.val)
     threshold = metrics.best_threshold(wanted, result.outputs, result.targets)
     cli.say(f"threshold: {threshold:.3g}, for the best {wanted} on validation")
     return threshold

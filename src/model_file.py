@@ -24,6 +24,11 @@ class Trained(NamedTuple):
         """The probability above which the positive class of a binary task is predicted."""
         return float(self.spec.get("threshold", 0.5))
 
+    @property
+    def batch_size(self) -> int:
+        """Samples of a batch in its training: with others, numbers would differ in their last bits."""
+        return self.spec["batch_size"]
+
 
 def save(folder: Path, weights: dict[str, Any], schema: Schema, **facts: Any) -> None:
     """Write both files. `facts` must hold `model`, the settings of that params section; the rest is for readers."""

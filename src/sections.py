@@ -55,6 +55,12 @@ Threshold = Annotated[
 ]
 
 
+BatchSize = Annotated[
+    Annotated[Literal["auto"], Tag("<auto>")] | Annotated[int, Field(ge=1, le=1_000_000), Tag("<number>")],
+    Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<number>"),
+]
+
+
 class Fractions(Section):
     train: float = Field(0.7, gt=0, lt=1, description="share of the rows to train on")
     val: float = Field(0.15, gt=0, lt=1, description="share for validation: stopping, choosing, tuning")
@@ -120,7 +126,9 @@ class Augment(Section):
 
 class Train(Section):
     epochs: int = Field(60, ge=1, le=100_000, description="passes over the training split")
-    batch_size: int = Field(64, ge=1, le=1_000_000, description="samples per update")
+    batch_size: BatchSize = Field(
+        64, description="samples per update; auto: the largest power of two that fits into half of the memory"
+    )
     accumulate: int = Field(
         1, ge=1, le=1024, description="parts of a batch that go through one after the other, where memory is short"
     )

@@ -10,7 +10,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from src import checkpoints, cli, device, fingerprint, locks, losses, metrics, models, optimizers, paths, saving
+from src import (
+    checkpoints,
+    cli,
+    device,
+    fingerprint,
+    footprint,
+    locks,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    paths,
+    saving,
+)
 from src.checkpoints import State
 from src.data import prepared
 from src.data import schema as schemas
@@ -20,7 +33,7 @@ from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
 from src.loop import Epoch, Step, Trainer, accumulated_step, check_finite, fit, go_on, train_step
-from src.params import Params
+from src.params import Params, changed
 from src.saving import Saver
 from src.sections import Train
 from src.tracking.history import History, Steps
@@ -85,6 +98,10 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
         cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
     history.restore(saving.records(state) if state else [], cli.say)
     Steps(folder).restore(state["epoch"] if state else 0, cli.say)
+    largest_batch = max(train_batches.sizes)
+    cli.say(
+        f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, largest_batch)}, beside torch's own"
+    )
     saver = Saver(folder, params.train.checkpoints_kept, params.train.checkpoint_seconds, state)
     return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver)
 
@@ -124,13 +141,24 @@ def run(
             return
 
 
+def sized(params: Params, data: Data) -> Params:
+    """`params` with a number in place of "auto" for train.batch_size."""
+    if params.train.batch_size != "auto":
+        return params
+    trainer, batches, _ = assemble(changed(params, {"train.batch_size": 2}), data)
+    chosen = footprint.largest(trainer, batches)
+    cli.say(f"train.batch_size: {chosen}")
+    return changed(params, {"train.batch_size": chosen})
+
+
 def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     """Everything a training needs, on its device: the trainer, and the batches of train and val."""
     where = device.select(params.train.device)
-    settings = params.train
+    settings, size = params.train, params.train.batch_size
+    assert size != "auto", "`sized` comes first"
     device.seed_everything(params.seed, settings.deterministic)
     model = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
-    device.set_threads(model, data.schema.shape, settings.batch_size)
+    device.set_threads(model, data.schema.shape, size)
     device.place(model, where)
     strengths = settings.augment.model_dump()
     if any(strengths.values()) and len(data.schema.shape) != 3:
@@ -139,7 +167,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         Batches(
             device.resident(split.inputs, where),
             split.targets.to(where),
-            settings.batch_size,
+            size,
             params.seed,
             data.schema.scale,
             settings.sampler == "balanced",
@@ -148,8 +176,8 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         for split in (data.train, data.val)
     )
     if train.streamed:
-        size = f"{train.inputs.nbytes / 1e9:.1f} GB"
-        cli.say(f"{size} of training data do not fit on {where}: they are brought there in chunks")
+        whole = f"{train.inputs.nbytes / 1e9:.1f} GB"
+        cli.say(f"{whole} of training data do not fit on {where}: they are brought there in chunks")
     trainer = Trainer(
         model=model,
         loss=losses.build(params.loss, settings, data.schema.target).to(where),

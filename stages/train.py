@@ -16,7 +16,7 @@ def main(profile: bool) -> None:
     idle = ", ".join(optimizers.unused(settings.train))
     cli.say(f"{settings.train.optimizer} with {settings.train.schedule} schedule does not use: {idle}")
     data = training.load_data()
-    settings = params.settled(settings, data.schema.task)
+    settings = training.sized(params.settled(settings, data.schema.task), data)
     mark = fingerprint.of(settings, data.schema)
     looking = Profile(settings.train) if profile else nullcontext()
     with looking as profiled, training.workplace(mark, settings.train, outbox.histories()) as folder:

@@ -13,7 +13,7 @@ from src.training import assemble
 
 def result_of(prepared_data, source, task):
     params, data = prepared_data(source, task)
-    trained = Trained(assemble(params, data)[0].model, data.schema, {})
+    trained = Trained(assemble(params, data)[0].model, data.schema, {"batch_size": 64})
     return Result(params, trained, prepared.load("test", data.schema))
 
 

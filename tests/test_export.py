@@ -73,7 +73,9 @@ def test_a_threshold_is_kept_with_the_model_and_decides_everywhere(prepared_data
     list(training.train(params, data, folder))
     export.export(params, data, folder, fingerprint.of(params, data.schema))
     model = model_file.load()
-    found = [Result(params, trained, data.val) for trained in (model, model._replace(spec={}))]
+    found = [
+        Result(params, trained, data.val) for trained in (model, model._replace(spec={"batch_size": model.batch_size}))
+    ]
     if wanted == "f1":
         assert f"threshold: {model.threshold:.3g}, for the best f1 on validation" in capsys.readouterr().err
         assert found[0].metrics["f1"] >= found[1].metrics["f1"]

@@ -27,6 +27,7 @@ LAYERS = [
     [
         "loop",
         "fingerprint",
+        "footprint",
         "model_file",
         "progress",
         "tracking/history",

@@ -14,7 +14,9 @@ CHUNK = 1 << 26  # bytes of inputs that are brought to the device at once, where
 AHEAD = 2  # chunks that are read before they are needed
 GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
 ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
-SCALE_AHEAD = 1 << 28  # bytes up to which images lie on the device as the numbers that the network gets
+# bytes up to which images lie there as the numbers that the network gets; more would not stay in the cache, and to
+# bring them from the memory takes as long as to scale a fourth of the bytes again
+SCALE_AHEAD = 1 << 22
 
 Bounds = list[tuple[int, int]]
 
@@ -91,7 +93,7 @@ class Batches:
         """What the network gets: float, scaled, and augmented where there are draws."""
         if inputs.dtype == torch.uint8:  # others are scaled already
             mean, std = self.scale
-            inputs = inputs.float().sub_(mean).div_(std)
+            inputs = (inputs - mean).div_(std)
         if draws is not None and self.strengths:
             return augment(inputs, draws.to(inputs.device), self.strengths)
         return inputs

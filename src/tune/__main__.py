@@ -42,7 +42,7 @@ def main() -> None:
     from src.tune.apply import apply
 
     data = training.load_data()
-    settings = params.settled(settings, data.schema.task)
+    settings = training.sized(params.settled(settings, data.schema.task), data)
     monitor, total = settings.train.monitor, settings.tune.trials
     with (
         study.opened(settings, data.schema) as running,

@@ -1,6 +1,8 @@
 """The search space: which params, from where to where. Every bound and choice is checked as a value of its param."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from src.errors import InputError
 from src.params import Params, changed, fields
@@ -44,12 +46,14 @@ def current(params: Params) -> dict[str, Any] | None:
     """The values that params.yaml has now, or None when one of them lies outside the space."""
     flat = params.flat()
     values = {key: flat[key] for key in params.tune.space}
-    inside = all(
-        allowed.low <= values[key] <= allowed.high if isinstance(allowed, Range) else values[key] in allowed
-        for key, allowed in params.tune.space.items()
-        if values[key] is not None or not isinstance(allowed, Range)
-    )
+    inside = all(_is_in(values[key], allowed) for key, allowed in params.tune.space.items())
     return values if inside and None not in values.values() else None
+
+
+def _is_in(value: Any, allowed: Range | list[Any]) -> bool:
+    if isinstance(allowed, Range):
+        return isinstance(value, int | float) and allowed.low <= value <= allowed.high
+    return value in allowed
 
 
 def _check_range(key: str, values: Range) -> None:
@@ -57,8 +61,7 @@ def _check_range(key: str, values: Range) -> None:
         raise InputError(f"tune.space: {key}: low {values.low:g} must be below high {values.high:g}")
     if values.log and values.low <= 0:
         raise InputError(f"tune.space: {key}: a logarithmic scale needs low above 0, not {values.low:g}")
-    annotation = dict(fields())[key].annotation
-    if annotation not in (int, float, float | None, int | None):
+    if not {int, float} & _kinds(dict(fields())[key].annotation):
         raise InputError(f"tune.space: {key} is no number: give a list of choices")
 
 
@@ -74,4 +77,11 @@ def _edges(key: str, values: Range | list[Any]) -> list[Any]:
 
 
 def _is_whole(key: str) -> bool:
-    return dict(fields())[key].annotation in (int, int | None)
+    return int in _kinds(dict(fields())[key].annotation)
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types that a param may have: int and NoneType for int | None."""
+    if get_origin(annotation) not in (Annotated, Union, UnionType):
+        return {annotation}
+    return {kind for argument in get_args(annotation) if isinstance(argument, Hashable) for kind in _kinds(argument)}
