@@ -34,6 +34,7 @@ from src.params import Params, changed
 if TYPE_CHECKING:
     from src.data.batches import Batches
     from src.loop import Trainer
+    from src.training import Data
 
 IMAGES = Path("data/raw/fashion-mnist")
 NEVER = 100_000  # epochs: a contestant trains until it is ended
@@ -145,6 +146,14 @@ def make(name: str, folder: Path) -> None:
         prepare(settings(name))
 
 
+def load(name: str) -> Data:
+    """The prepared data of a workload, as many rows of it to train on as it says."""
+    from src import training
+
+    data = training.load_data()
+    return data._replace(train=data.train._make(part[: WORKLOADS[name].rows] for part in data.train))
+
+
 def settings(name: str) -> Params:
     common = {"model.dropout": 0.0, "train.optimizer": "adam", "train.lr": LR, "train.schedule": "constant"}
     return changed(Params(), {**common, "train.epochs": NEVER, "train.device": "cpu", **WORKLOADS[name].settings})
@@ -167,10 +176,7 @@ def run(contestant: str, name: str) -> None:
     """Be a contestant until ended. Threads and first weights are those that `assemble` sets for all."""
     from src import training
 
-    data = training.load_data()
-    rows = WORKLOADS[name].rows
-    train = data.train._make(part[:rows] for part in data.train)
-    trainer, batches, _ = training.assemble(settings(name), data._replace(train=train))
+    trainer, batches, _ = training.assemble(settings(name), load(name))
     CONTESTANTS[contestant](trainer, batches, Watch(WORKLOADS[name].epochs))
 
 

@@ -57,6 +57,7 @@ def write(folder: Path, state: State, keep: int) -> Path:
     try:
         with beside.open("wb") as file:
             hashing = Hashing(file)
+            torch.serialization.set_crc32_options(False)  # what a zip file checks with; the SHA-256 is there for that
             try:
                 torch.save(state, hashing)  # type: ignore[arg-type]  # it asks for no more than write and flush
             except RuntimeError as error:
@@ -173,11 +174,13 @@ def on_host(value: Any) -> Any:
 
 
 def random_states() -> State:
-    """The state of every random number generator a training can touch, as plain values and tensors."""
-    name, keys, *rest = np.random.get_state(legacy=True)
+    """The state of every random number generator a training can touch, as tensors and plain values: to pickle 1,249
+    numbers one by one would take as long as all else of a small state."""
+    name, keys, *numpys = np.random.get_state(legacy=True)
+    version, words, gauss = random.getstate()
     return {
-        "python": random.getstate(),
-        "numpy": [name, keys.tolist(), *rest],  # type: ignore[union-attr]
+        "python": [version, torch.tensor(words), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *numpys],  # type: ignore[union-attr]
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -185,8 +188,9 @@ def random_states() -> State:
 
 def restore_random_states(states: State) -> None:
     version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(states["numpy"]))
+    name, keys, *numpys = states["numpy"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *numpys))
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

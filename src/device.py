@@ -92,12 +92,14 @@ def to_host(values: Tensor) -> Callable[[], Tensor]:
     return arrived
 
 
-def resident(inputs: Tensor, device: torch.device) -> Tensor:
-    """The inputs of a split on the device, or as they are where half of its free memory does not hold them: then
-    Batches brings them there in chunks."""
-    if device.type == "cuda" and inputs.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
-        return inputs
-    return inputs.to(device)
+def fits(inputs: Tensor, device: torch.device, limit: float | None) -> bool:
+    """Whether the inputs of a split can stay on the device: no more than `limit` GB, or than half of what is free on a
+    GPU, or of the memory of this machine. Else Batches brings them there in chunks."""
+    if limit is not None:
+        return inputs.nbytes <= limit * 1e9
+    if device.type == "cuda":
+        return inputs.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+    return inputs.nbytes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

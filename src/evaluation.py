@@ -32,7 +32,8 @@ class Result:
         loss = losses.build(params.loss, params.train, self.schema.target).to(where)
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
         size, scale = trained.batch_size, self.schema.scale
-        batches = Batches(device.resident(split.inputs, where), split.targets.to(where), size, scale=scale)
+        fits = device.fits(split.inputs, where, params.train.resident_gb)
+        batches = Batches(split.inputs, split.targets.to(where), size, scale=scale, fits=fits)
         device.set_threads(trained.network, trained.schema.shape, size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(device.place(trained.network, where), batches, loss, autocast)

@@ -46,7 +46,8 @@ class Fingerprint:
 def of(params: Params, schema: Schema) -> Fingerprint:
     """The fingerprint of training with `params` on the prepared data that `schema` describes."""
     shaping = {"seed", "task", *(key for key in params.flat() if key.startswith(("model.", "train.")))}
-    shaping -= {key for key in shaping if key.startswith("train.checkpoint")}  # where it is kept, not what it is
+    # where it is kept, where its data lies and how it is looked at, not what it is
+    shaping -= {key for key in shaping if key.startswith(("train.checkpoint", "train.resident", "train.fail_on"))}
     code = {name: files.sha256(PROJECT / name) for name in closure(["src/training.py"])}
     values = {key: value for key, value in params.flat().items() if key in shaping}
     return Fingerprint(values, schema.digest, code)

@@ -1,8 +1,11 @@
-"""The memory of the process: what was freed is kept for what comes next."""
+"""The memory of the process: what was freed is kept for what comes next, what was read of a file is given back."""
 
 import ctypes
+import mmap
 import sys
+from pathlib import Path
 
+MADV_DONTNEED = 4
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
@@ -19,3 +22,22 @@ def keep_freed() -> None:
             libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
             libc.mallopt(M_ARENA_MAX, 1)
+
+
+def is_mapped(start: int, stop: int) -> bool:
+    """Whether a file stands behind the addresses from `start` to before `stop`: what is there can be read again."""
+    maps = Path("/proc/self/maps")
+    for line in maps.read_text().splitlines() if maps.exists() else ():
+        span, _, _, _, inode, *_ = line.split()
+        first, last = (int(address, 16) for address in span.split("-"))
+        if first <= start and stop <= last:
+            return inode != "0"
+    return False
+
+
+def release(start: int, stop: int) -> None:
+    """Give back the pages from the one that `start` lies in to before the one that `stop` lies in. They must be those
+    of a file that was only read (`is_mapped`): what else is there would be gone."""
+    first, last = start // mmap.PAGESIZE * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < last:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)

@@ -175,8 +175,14 @@ class Train(Section):
         20.0, gt=0, description="and the longest unused, while all of them take more; null: no limit"
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
+    resident_gb: float | None = Field(
+        None, ge=0, description="inputs beyond it are read from disk in chunks; null: half of the device's memory"
+    )
     deterministic: bool = Field(
         False, description="GPU: only kernels that give equal bits each time, so that resuming does; slower"
+    )
+    cuda_graph: bool = Field(
+        False, description="GPU: the step is recorded once and replayed, which helps small networks; not with fp16"
     )
     fail_on_wait: bool = Field(
         False, description="debugging: a step that makes Python wait for the device is an error; slower"
@@ -197,7 +203,7 @@ class Tracking(Section):
     uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
     step_points: int = Field(
-        20,
+        5,
         ge=0,
         le=1000,
         description="points of an epoch in MLflow's curve of the loss by step; every step is kept here",

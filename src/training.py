@@ -32,6 +32,7 @@ from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
+from src.graph import Recorded
 from src.loop import Epoch, Step, Trainer, accumulated_step, check_finite, fit, go_on, train_step
 from src.params import Params, changed
 from src.saving import Saver
@@ -84,6 +85,8 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
     watch: is handed what trains before it does, to look at its steps.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
+    if watch:  # a step that is replayed has no parts to look at
+        params = changed(params, {"train.cuda_graph": False})
     trainer, train_batches, val_batches = assemble(params, data)
     if watch:
         watch(trainer, train_batches)
@@ -165,37 +168,48 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         raise InputError("train.augment changes images, and this data is a table: set all of it to 0")
     train, val = (
         Batches(
-            device.resident(split.inputs, where),
+            split.inputs,
             split.targets.to(where),
             size,
             params.seed,
             data.schema.scale,
             settings.sampler == "balanced",
             strengths,
+            device.fits(split.inputs, where, settings.resident_gb),
         )
         for split in (data.train, data.val)
     )
     if train.streamed:
         whole = f"{train.inputs.nbytes / 1e9:.1f} GB"
-        cli.say(f"{whole} of training data do not fit on {where}: they are brought there in chunks")
+        cli.say(f"{whole} of training data do not stay on {where}: they are brought there in chunks")
+    optimizer = optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings)
+    step = step_of(settings, where)
+    if isinstance(step, Recorded):
+        optimizer.param_groups[0]["lr"] = torch.tensor(settings.lr, device=where)
     trainer = Trainer(
         model=model,
         loss=losses.build(params.loss, settings, data.schema.target).to(where),
-        optimizer=optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings),
+        optimizer=optimizer,
         lr=optimizers.learning_rate(settings, len(train)),
         measure=partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit),
         autocast=device.autocast(settings.precision, where),
         scaler=device.scaler(settings.precision, where),
         clip_norm=settings.clip_norm,
-        step=step_of(settings, where),
+        step=step,
     )
     return trainer, train, val
 
 
 def step_of(settings: Train, where: torch.device) -> Step:
-    """How one step is made, by the settings and the device."""
+    """How one step is made, by the settings and the device. InputError for settings that exclude each other."""
     step: Step = partial(accumulated_step, settings.accumulate) if settings.accumulate > 1 else train_step
-    return device.no_waits(where)(step) if settings.fail_on_wait else step
+    if settings.fail_on_wait:
+        return device.no_waits(where)(step)
+    if settings.cuda_graph and where.type == "cuda":
+        if step is not train_step or device.precision(settings.precision, where) == "fp16":
+            raise InputError("train.cuda_graph needs train.accumulate: 1 and a train.precision that is not fp16")
+        return Recorded()
+    return step
 
 
 def capture(trainer: Trainer, progress: Progress, params: Params, schema: Schema, **so_far: Any) -> State:

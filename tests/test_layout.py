@@ -28,6 +28,7 @@ LAYERS = [
         "loop",
         "fingerprint",
         "footprint",
+        "graph",
         "model_file",
         "progress",
         "tracking/history",
@@ -45,6 +46,7 @@ LAYERS = [
 TORCH_ONLY = [
     "augment",
     "loop",
+    "graph",
     "checkpoints",
     "models",
     "losses",

@@ -3,15 +3,18 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from src import memory
 from src.augment import augment, width
 
 CHUNK = 1 << 26  # bytes of inputs that are brought to the device at once, where they do not all fit on it
 AHEAD = 2  # chunks that are read before they are needed
+REGION = 1 << 26  # bytes of a memory-mapped file that are held at once while rows of it are read
 GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
 ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
 # bytes up to which images lie there as the numbers that the network gets; more would not stay in the cache, and to
@@ -25,8 +28,9 @@ class Batches:
     """The batches of one split.
 
     inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale`: at once, or a batch at a time
-    where that would take more than SCALE_AHEAD; targets: [N]; on the device that trains, the inputs only if they fit:
-    else they are brought there in chunks (`stream`), and the batches are the same. The last batch is smaller where
+    where that would take more than SCALE_AHEAD; targets: [N], on the device that trains. The inputs are moved there,
+    unless they do not fit: then they are brought there in chunks (`stream`), and the batches are the same. The last
+    batch is smaller where
     `size` does not divide N, unless one sample would be alone in it: batch normalisation has no variance of one, so
     that sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
@@ -42,9 +46,10 @@ class Batches:
         scale: tuple[float, float] = (0.0, 1.0),
         balance: bool = False,
         strengths: dict[str, float] | None = None,
+        fits: bool = True,
     ) -> None:
-        self.inputs, self.targets, self.seed, self.scale = inputs, targets, seed, scale
-        self.streamed = inputs.device != targets.device
+        self.inputs = inputs.to(targets.device) if fits else inputs
+        self.targets, self.seed, self.scale, self.streamed = targets, seed, scale, not fits
         self.balance = balance
         self.strengths = strengths if strengths and any(strengths.values()) else None
         starts = range(0, len(inputs), size)
@@ -84,10 +89,8 @@ class Batches:
             gathered = stream(self.inputs, order, bounds, self.targets.device)
         else:
             gathered = gather(self.inputs, places, bounds)
-        targets = self.targets[places].split(self.sizes)[skip:]
-        for (start, stop), inputs, own_targets in zip(bounds, gathered, targets, strict=True):
-            own_draws = None if draws is None else draws[start:stop]
-            yield self._ready(inputs, own_draws), own_targets
+        for (start, stop), inputs, targets in zip(bounds, gathered, gather(self.targets, places, bounds), strict=True):
+            yield self._ready(inputs, None if draws is None else draws[start:stop]), targets
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
         """What the network gets: float, scaled, and augmented where there are draws."""
@@ -118,7 +121,7 @@ def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) 
 
     def read(group: Bounds) -> tuple[Tensor, Tensor]:
         rows, place = order[group[0][0] : group[-1][1]].sort()
-        chunk = inputs[rows]
+        chunk = read_rows(inputs, rows)
         # pinned memory is copied while the device computes
         return chunk.pin_memory() if device.type == "cuda" else chunk, place.argsort()
 
@@ -130,6 +133,20 @@ def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) 
                 waiting.append(pool.submit(read, groups[number + AHEAD]))
             first = group[0][0]
             yield from gather(chunk, places, [(start - first, stop - first) for start, stop in group])
+
+
+def read_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """values[rows], on the CPU; rows: in order. Of a memory-mapped file no more than REGION bytes are held at once, and
+    none in the end."""
+    first, last, a_row = values.data_ptr(), values.data_ptr() + values.nbytes, values[:1].nbytes
+    if not memory.is_mapped(first, last):
+        return values[rows]
+    count, found = max(REGION // a_row, 1), torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
+    edges = torch.searchsorted(rows, torch.arange(0, len(values) + count, count)).tolist()
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        found[start:stop] = values[rows[start:stop]]
+        memory.release(first + number * count * a_row, min(first + (number + 1) * count * a_row, last))
+    return found
 
 
 def batch_bytes(values: Tensor, bounds: Bounds) -> int:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from src import locks
@@ -28,12 +29,13 @@ from src.tracking.replica import Replica
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PAUSE = 1.0  # seconds between two looks, so that short epochs share a batch
+PAUSE = 3.0  # seconds between two looks, so that short epochs share a batch
 LONGEST = 30.0  # seconds between two attempts when MLflow cannot be reached
 PATIENCE, HASTE = 10.0, 4.0  # seconds without an answer after which the last attempt is given up
 IMPORTS = 60.0  # seconds that importing MLflow may take on a busy machine
 BUSY = 30.0  # seconds to wait for another process that tells MLflow of the same run
 UNSENT = 3  # exit code
+NICE = 10  # of 19
 
 
 class Sender:
@@ -155,6 +157,7 @@ class Stage:
 def main() -> int:
     argparse.ArgumentParser(prog="python -m src.tracking.sender", description=__doc__).parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    step_back()
     store.configure()
     importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
     stage = Stage()
@@ -180,6 +183,14 @@ def main() -> int:
         tell("run_id", sender.run_id or "")
         if is_last:
             return UNSENT if stage.is_failing else 0
+
+
+def step_back() -> None:
+    """Leave the processor to the training where both want it: on Linux a session counts as one, whatever its own
+    processes are to each other."""
+    os.nice(NICE)
+    with suppress(OSError):  # another system, or a Linux that does not weigh sessions
+        Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def tell(kind: str, words: str) -> None:

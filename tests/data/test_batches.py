@@ -1,10 +1,14 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from src.augment import width
-from src.data.batches import ALIGNED, Batches, balanced, generator_of, shuffled
+from src.data.batches import ALIGNED, Batches, balanced, generator_of, read_rows, shuffled
 
 ROWS = st.integers(1, 200)
 SIZES = st.integers(1, 60)
@@ -178,6 +182,54 @@ def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch):
         assert torch.equal(one[0], other[0])
 
 
+def in_a_file(folder, rows=20_000, columns=40):
+    """Inputs [rows, columns] of a file that is mapped into memory, as prepared data is."""
+    save_file({"inputs": torch.rand(rows, columns)}, folder / "x.safetensors")
+    return load_file(folder / "x.safetensors")["inputs"]
+
+
+def resident_bytes(values):
+    """Of the mapping that a tensor lies in, as the system counts them."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    for line in lines:
+        span = line.split()[0]
+        if "-" in span and int(span.split("-")[0], 16) <= values.data_ptr() < int(span.split("-")[1], 16):
+            return next(int(each.split()[1]) * 1024 for each in lines if each.startswith("Rss:"))
+    raise AssertionError("it lies in no mapping")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system is not told what is wanted no more")
+def test_rows_of_a_file_are_read_and_none_of_it_stays_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.data.batches.REGION", 1 << 16)
+    inputs = in_a_file(tmp_path)
+    whole = inputs.clone()
+    assert resident_bytes(inputs) > inputs.nbytes / 2
+    rows = torch.randperm(len(inputs))[:5000].sort().values
+    assert torch.equal(read_rows(inputs, rows), whole[rows])
+    assert resident_bytes(inputs) < inputs.nbytes / 20
+    assert torch.equal(read_rows(inputs, torch.arange(len(inputs))), whole)
+    assert torch.equal(inputs, whole)  # it can be read again
+
+
+def test_rows_of_memory_are_read_and_stay(monkeypatch):
+    monkeypatch.setattr("src.data.batches.REGION", 1 << 12)
+    inputs = torch.rand(5000, 40)
+    whole, rows = inputs.clone(), torch.arange(0, 5000, 3)
+    assert torch.equal(read_rows(inputs, rows), whole[rows])
+    assert torch.equal(inputs, whole)
+
+
+def test_a_file_that_does_not_fit_gives_the_batches_that_it_would(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.data.batches.REGION", 1 << 16)
+    monkeypatch.setattr("src.data.batches.CHUNK", 1 << 18)
+    inputs, targets = in_a_file(tmp_path), torch.arange(20_000)
+    resident = Batches(inputs.clone(), targets, 128, seed=5)
+    streamed = Batches(inputs, targets, 128, seed=5, fits=False)
+    for one, other in zip([*resident.epoch(2, 3), *resident], [*streamed.epoch(2, 3), *streamed], strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
 def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
     monkeypatch.setattr("src.data.batches.CHUNK", 64)
     batches = numbered(1000, 4)
@@ -191,7 +243,7 @@ def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_stream_to_a_gpu_brings_what_lies_on_the_cpu():
     on_cpu = numbered(1000, 64)
-    streamed = Batches(on_cpu.inputs, on_cpu.targets.cuda(), 64)
+    streamed = Batches(on_cpu.inputs, on_cpu.targets.cuda(), 64, fits=False)
     assert streamed.streamed
     for one, other in zip(on_cpu.epoch(1), streamed.epoch(1), strict=True):
         assert torch.equal(one[0], other[0].cpu())
