@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -56,10 +57,11 @@ def main() -> None:
 def measured(folder: Path, counts: list[int], is_quick: bool) -> list[dict[str, Any]]:
     """One round: the facts of each size, a program each, one after the other."""
     asked = [("rows", count) for count in counts] + [("epochs", 200 if is_quick else LATE)]
+    around = {**os.environ, "PYTHONPATH": str(Path.cwd()), "DVC_ROOT": str(folder.resolve())}
     found = []
     for what, count in asked:
         words = [sys.executable, "-m", "bench.scaling", "--run", what, str(count)]
-        printed = subprocess.run(words, cwd=folder, env=None, stdout=subprocess.PIPE, text=True, check=True).stdout
+        printed = subprocess.run(words, cwd=folder, env=around, stdout=subprocess.PIPE, text=True, check=True).stdout
         found += json.loads(printed.splitlines()[-1])
     return found
 
