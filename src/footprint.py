@@ -45,7 +45,7 @@ def largest(trainer: Trainer, train: Batches) -> int:
     """The largest power of two, 2 at least, for which a batch fits into FILL of the memory, and no larger than there
     are samples. Of a batch that would be large, the bytes follow from those of one half as large."""
     size, taken, limit = 2, of_batch(trainer, train, 2), FILL * memory_of(train.targets.device)
-    while 2 * size <= len(train.targets):
+    while 2 * size <= min(len(train.targets), 1_000_000):
         taken = of_batch(trainer, train, 2 * size) if taken < ENOUGH else 2 * taken
         if taken > limit:
             break

@@ -38,7 +38,7 @@ class Recorded:
     def _record(self, trainer: Trainer, inputs: Tensor, targets: Tensor) -> None:
         """Nothing is computed here: what the step would do is written down."""
         self._inputs, self._targets, graph = inputs.clone(), targets.clone(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._loss = train_step(trainer, self._inputs, self._targets)
         self._graph = graph
 

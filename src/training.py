@@ -101,7 +101,7 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
         cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
     history.restore(saving.records(state) if state else [], cli.say)
     Steps(folder).restore(state["epoch"] if state else 0, cli.say)
-    largest_batch = max(train_batches.sizes)
+    largest_batch = -(-max(train_batches.sizes) // params.train.accumulate)
     cli.say(
         f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, largest_batch)}, beside torch's own"
     )

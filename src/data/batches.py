@@ -59,7 +59,7 @@ class Batches:
         self.bounds = bounds
         self.sizes = [stop - start for start, stop in bounds]  # samples in each batch
         if not self.streamed and inputs.dtype == torch.uint8 and inputs.numel() * 4 <= SCALE_AHEAD:
-            self.inputs = self._ready(inputs)
+            self.inputs = self._ready(self.inputs)
 
     def __len__(self) -> int:
         """Batches in an epoch."""

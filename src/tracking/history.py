@@ -73,8 +73,8 @@ class Steps:
 
     def restore(self, epochs: int, say: Callable[[str], None]) -> None:
         """Leave the lines of the first so many epochs; says so when some of them are damaged or gone."""
-        self._journal.salvage()
         self._journal.mend()
+        self._journal.salvage()
         kept = {record["epoch"]: record for record in self._journal.read()[0] if record["epoch"] <= epochs}
         if len(kept) < epochs:
             say(f"{self.path} lacks the steps of {epochs - len(kept)} epochs: damaged, or removed; the epochs are kept")
