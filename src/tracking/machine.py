@@ -9,7 +9,7 @@ from typing import Any
 
 from src.tracking.outbox import Outbox
 
-EVERY = 5.0  # seconds
+EVERY = 1.0  # seconds
 LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no more is kept
 
 
