@@ -20,7 +20,8 @@ SMALL = 8_000_000  # multiplications in the forward pass of a batch
 
 
 def select(name: str) -> torch.device:
-    """The device called `name`, or the best there is for "auto"; InputError for one that is absent."""
+    """The device called `name`, or the best there is for "auto"; a GPU is from then on the one that is meant where none
+    is named. InputError for one that is absent."""
     present = ["cpu"]
     if torch.backends.mps.is_available():
         present.insert(0, "mps")
@@ -28,6 +29,8 @@ def select(name: str) -> torch.device:
     wanted = present[0] if name == "auto" else "cuda:0" if name == "cuda" else name
     if wanted not in present:
         raise InputError(f"train.device = '{name}' is not on this machine. It has: auto, {', '.join(present)}")
+    if wanted.startswith("cuda"):
+        torch.cuda.set_device(wanted)
     return torch.device(wanted)
 
 
@@ -99,7 +102,14 @@ def fits(inputs: Tensor, device: torch.device, limit: float | None) -> bool:
         return inputs.nbytes <= limit * 1e9
     if device.type == "cuda":
         return inputs.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
-    return inputs.nbytes <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    return inputs.nbytes <= memory_of(device) / 2
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of a GPU, or of this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def place(model: nn.Module, device: torch.device) -> nn.Module:

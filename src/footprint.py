@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
-import psutil
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from src import device
 from src.data.batches import Batches
 from src.loop import Trainer
 
-FILL = 0.5  # share of the memory that a batch may take: of all of it, so that the answer is the same the next time
+FILL = 0.5  # share of the memory that a training may take: of all of it, so that the answer is the same the next time
 ENOUGH = 1 << 28  # bytes of a batch from which on a larger one takes as much more as it has more samples
 
 
@@ -41,10 +41,11 @@ def of(trainer: Trainer, train: Batches, val: Batches, size: int) -> Footprint:
     return Footprint(2 * weights + kept, of_batch(trainer, train, size), data)
 
 
-def largest(trainer: Trainer, train: Batches) -> int:
-    """The largest power of two, 2 at least, for which a batch fits into FILL of the memory, and no larger than there
-    are samples. Of a batch that would be large, the bytes follow from those of one half as large."""
-    size, taken, limit = 2, of_batch(trainer, train, 2), FILL * memory_of(train.targets.device)
+def largest(trainer: Trainer, train: Batches, val: Batches) -> int:
+    """The largest power of two, 2 at least, for which a training fits into FILL of the memory, and no larger than
+    there are samples. Of a batch that would be large, the bytes follow from those of one half as large."""
+    weights, taken, data = of(trainer, train, val, 2)
+    size, limit = 2, FILL * device.memory_of(train.targets.device) - weights - data
     while 2 * size <= min(len(train.targets), 1_000_000):
         taken = of_batch(trainer, train, 2 * size) if taken < ENOUGH else 2 * taken
         if taken > limit:
@@ -72,13 +73,6 @@ def of_batch(trainer: Trainer, batches: Batches, size: int) -> int:
     with unmoved, trainer.autocast, saved_tensors_hooks(keep, lambda tensor: tensor):
         trainer.loss(model(inputs), targets).backward()
     return sum(kept.values()) + 2 * max(kept.values(), default=0)
-
-
-def memory_of(where: torch.device) -> int:
-    """Bytes of a device, or of this machine."""
-    if where.type == "cuda":
-        return torch.cuda.get_device_properties(where).total_memory
-    return psutil.virtual_memory().total
 
 
 def in_words(count: int) -> str:

@@ -29,7 +29,7 @@ class Fused:
         self.state = {name: [torch.zeros_like(parameter) for parameter in self.params] for name in self.kept}
         self.step_count = torch.zeros((), device=self.params[0].device)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
+    def zero_grad(self) -> None:
         """Drop the gradients: backward then makes new ones, where it would else add to zeros."""
         for parameter in self.params:
             parameter.grad = None

@@ -13,15 +13,14 @@ WARM_UP = 3  # steps before one is recorded, as PyTorch asks for; they count as 
 
 class Recorded:
     """Makes the steps of one trainer, whose learning rate has to lie on the device, where a replay reads it. Batches of
-    another size than the first are trained without a recording."""
+    another size are trained without a recording."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs = self._targets = self._loss = torch.empty(0)
-        self._size, self._made = 0, 0
+        self._size, self._made = size, 0
 
     def __call__(self, trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
-        self._size = self._size or len(inputs)
         if len(inputs) != self._size:
             return train_step(trainer, inputs, targets)
         if self._made < WARM_UP:

@@ -110,7 +110,7 @@ def train_epoch(
 
 def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
     """One step; returns the mean loss over the batch, a scalar that stays on the device."""
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     with trainer.autocast:
         outputs = trainer.model(inputs)  # forward
         loss = trainer.loss(outputs, targets)  # loss
@@ -121,9 +121,10 @@ def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
 
 def accumulated_step(parts: int, trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
     """The same step for a batch that is too large for the memory: it goes through in parts, whose gradients add up."""
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     losses = []
-    for part, wanted in zip(inputs.chunk(parts), targets.chunk(parts), strict=True):
+    count = max(min(parts, len(inputs) // 2), 1)  # batch normalisation has no variance of one sample
+    for part, wanted in zip(inputs.tensor_split(count), targets.tensor_split(count), strict=True):
         with trainer.autocast:
             loss = trainer.loss(trainer.model(part), wanted) * (len(part) / len(inputs))
         trainer.scaler.scale(loss).backward()

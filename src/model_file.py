@@ -27,6 +27,8 @@ class Trained(NamedTuple):
     @property
     def batch_size(self) -> int:
         """Samples of a batch in its training: with others, numbers would differ in their last bits."""
+        if "batch_size" not in self.spec:
+            raise InputError(f"{paths.SPEC} is of an earlier version, and does not say the batch size. Run: dvc repro")
         return self.spec["batch_size"]
 
 

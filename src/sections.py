@@ -176,7 +176,9 @@ class Train(Section):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: cuda, mps or cpu")
     resident_gb: float | None = Field(
-        None, ge=0, description="inputs beyond it are read from disk in chunks; null: half of the device's memory"
+        None,
+        ge=0,
+        description="inputs beyond it are read from disk in chunks; null: half of what a GPU has free, or of the RAM",
     )
     deterministic: bool = Field(
         False, description="GPU: only kernels that give equal bits each time, so that resuming does; slower"

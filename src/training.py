@@ -85,6 +85,7 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
     watch: is handed what trains before it does, to look at its steps.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
+    params = sized(params, data)
     if watch:  # a step that is replayed has no parts to look at
         params = changed(params, {"train.cuda_graph": False})
     trainer, train_batches, val_batches = assemble(params, data)
@@ -101,10 +102,8 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
         cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
     history.restore(saving.records(state) if state else [], cli.say)
     Steps(folder).restore(state["epoch"] if state else 0, cli.say)
-    largest_batch = -(-max(train_batches.sizes) // params.train.accumulate)
-    cli.say(
-        f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, largest_batch)}, beside torch's own"
-    )
+    at_once = -(-max(train_batches.sizes) // params.train.accumulate)
+    cli.say(f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, at_once)}, beside torch's own")
     saver = Saver(folder, params.train.checkpoints_kept, params.train.checkpoint_seconds, state)
     return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver)
 
@@ -148,8 +147,7 @@ def sized(params: Params, data: Data) -> Params:
     """`params` with a number in place of "auto" for train.batch_size."""
     if params.train.batch_size != "auto":
         return params
-    trainer, batches, _ = assemble(changed(params, {"train.batch_size": 2}), data)
-    chosen = footprint.largest(trainer, batches)
+    chosen = footprint.largest(*assemble(changed(params, {"train.batch_size": 2}), data))
     cli.say(f"train.batch_size: {chosen}")
     return changed(params, {"train.batch_size": chosen})
 
@@ -180,10 +178,10 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         for split in (data.train, data.val)
     )
     if train.streamed:
-        whole = f"{train.inputs.nbytes / 1e9:.1f} GB"
+        whole = footprint.in_words(train.inputs.nbytes)
         cli.say(f"{whole} of training data do not stay on {where}: they are brought there in chunks")
     optimizer = optimizers.OPTIMIZERS[settings.optimizer].build(model.parameters(), settings)
-    step = step_of(settings, where)
+    step = step_of(settings, where, train.sizes[0])
     if isinstance(step, Recorded):
         optimizer.param_groups[0]["lr"] = torch.tensor(settings.lr, device=where)
     trainer = Trainer(
@@ -200,15 +198,16 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     return trainer, train, val
 
 
-def step_of(settings: Train, where: torch.device) -> Step:
-    """How one step is made, by the settings and the device. InputError for settings that exclude each other."""
+def step_of(settings: Train, where: torch.device, size: int) -> Step:
+    """How one step is made, by the settings, the device and the size of a batch. InputError for settings that exclude
+    each other."""
     step: Step = partial(accumulated_step, settings.accumulate) if settings.accumulate > 1 else train_step
     if settings.fail_on_wait:
         return device.no_waits(where)(step)
     if settings.cuda_graph and where.type == "cuda":
         if step is not train_step or device.precision(settings.precision, where) == "fp16":
             raise InputError("train.cuda_graph needs train.accumulate: 1 and a train.precision that is not fp16")
-        return Recorded()
+        return Recorded(size)
     return step
 
 

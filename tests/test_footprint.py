@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from src import footprint, training
+from src import device, footprint, training
 from src.params import changed
 from src.training import assemble
 
@@ -77,12 +77,12 @@ def test_weights_gradients_and_state_are_counted(prepared_data):
 
 
 def test_auto_is_the_largest_power_of_two_that_fits(prepared_data, monkeypatch):
-    params, data = prepared_data("digits", **{"train.batch_size": "auto"})
+    params, data = prepared_data("digits", **{"train.batch_size": "auto", "train.resident_gb": 1.0})
     assert training.sized(params, data).train.batch_size == 1024  # of 1257 samples
-    trainer, train, _ = assemble(changed(params, {"train.batch_size": 2}), data)
+    trainer, train, val = assemble(changed(params, {"train.batch_size": 2, "train.resident_gb": 1.0}), data)
     for wanted in (2, 64, 256):
-        room = footprint.of_batch(trainer, train, wanted) / footprint.FILL
-        monkeypatch.setattr(footprint, "memory_of", lambda where, room=room: room)
+        room = sum(footprint.of(trainer, train, val, wanted)) / footprint.FILL
+        monkeypatch.setattr(device, "memory_of", lambda where, room=room: room)
         assert training.sized(params, data).train.batch_size == wanted
         monkeypatch.setattr(footprint, "ENOUGH", footprint.of_batch(trainer, train, 8))  # from there on by the half
         assert training.sized(params, data).train.batch_size in (wanted, wanted // 2 or 2)

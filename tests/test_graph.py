@@ -36,17 +36,17 @@ def test_a_learning_rate_on_the_device_is_the_same_one(prepared_data, optimizer)
 
 def test_it_is_asked_for_and_for_a_gpu_alone(prepared_data):
     params, _ = prepared_data("wine", **{"train.cuda_graph": True, "train.precision": "fp32"})
-    assert step_of(params.train, torch.device("cpu")) is loop.train_step
-    assert isinstance(step_of(params.train, torch.device("cuda")), Recorded)
+    assert step_of(params.train, torch.device("cpu"), 64) is loop.train_step
+    assert isinstance(step_of(params.train, torch.device("cuda"), 64), Recorded)
     params, _ = prepared_data("wine")
-    assert step_of(params.train, torch.device("cuda")) is loop.train_step
+    assert step_of(params.train, torch.device("cuda"), 64) is loop.train_step
 
 
 @pytest.mark.parametrize("changes", [{"train.accumulate": 2}, {"train.precision": "fp16"}])
 def test_what_cannot_be_recorded_is_refused(prepared_data, changes):
     params, _ = prepared_data("wine", **{"train.cuda_graph": True, **changes})
     with pytest.raises(InputError, match=r"train\.cuda_graph needs train.accumulate: 1"):
-        step_of(params.train, torch.device("cuda"))
+        step_of(params.train, torch.device("cuda"), 64)
 
 
 @GPU

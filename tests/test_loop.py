@@ -197,6 +197,16 @@ def test_parts_of_a_batch_add_up_to_it(prepared_data, source, task, parts):
         assert in_parts["val/loss"] == pytest.approx(whole["val/loss"], rel=1e-10)
 
 
+def test_no_part_is_of_one_sample(prepared_data):
+    params, data = prepared_data("digits", **{"train.accumulate": 4, "train.batch_size": 64})
+    trainer, train, _ = assemble(params, data)
+    seen = []
+    trainer.model.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    for size in (2, 3, 5, 64):
+        trainer.step(trainer, train.inputs[:size], train.targets[:size])
+    assert seen == [2, 3, 3, 2, 16, 16, 16, 16]
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_half_the_precision_trains_on_the_cpu(prepared_data, precision, dtype):
     params, data = prepared_data("wine", **{"train.precision": precision, "train.epochs": 5, "train.clip_norm": 5.0})

@@ -66,6 +66,12 @@ def folder(prepared_data, workspace):
     return workspace / "models"
 
 
+def test_a_model_of_an_earlier_version_says_how_to_make_it_anew(folder):
+    trained = model_file.load(folder)  # saved here without the size of a batch, as it once was
+    with pytest.raises(InputError, match=r"does not say the batch size\. Run: dvc repro"):
+        _ = trained.batch_size
+
+
 def test_what_is_loaded_neither_drops_units_nor_lacks_its_facts(folder):
     trained = model_file.load(folder)
     inputs = torch.randn(4, *trained.schema.shape)

@@ -30,9 +30,8 @@ class Batches:
     inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale`: at once, or a batch at a time
     where that would take more than SCALE_AHEAD; targets: [N], on the device that trains. The inputs are moved there,
     unless they do not fit: then they are brought there in chunks (`stream`), and the batches are the same. The last
-    batch is smaller where
-    `size` does not divide N, unless one sample would be alone in it: batch normalisation has no variance of one, so
-    that sample joins the batch before.
+    batch is smaller where `size` does not divide N, unless one sample would be alone in it: batch normalisation has no
+    variance of one, so that sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
     strengths: of the changes to the images of an epoch, by AUGMENTATIONS; those of evaluation are never changed.
     """
@@ -84,6 +83,7 @@ class Batches:
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
+        draws = None if draws is None else draws.to(self.targets.device)
         places, bounds = order.to(self.targets.device), self.bounds[skip:]
         if self.streamed:
             gathered = stream(self.inputs, order, bounds, self.targets.device)
@@ -98,7 +98,7 @@ class Batches:
             mean, std = self.scale
             inputs = (inputs - mean).div_(std)
         if draws is not None and self.strengths:
-            return augment(inputs, draws.to(inputs.device), self.strengths)
+            return augment(inputs, draws, self.strengths)
         return inputs
 
 

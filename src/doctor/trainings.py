@@ -67,8 +67,7 @@ def _usable(folder: Path, newest: State, aside: list[Path]) -> Iterator[Finding]
 def _history(folder: Path, newest: State | None) -> Iterator[Finding]:
     """Whether every line of the history is as it was written; a checkpoint carries it whole."""
     path = History(folder).path
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    bad = next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0)
+    lines, bad = _looked_through(path)
     kept = newest["epoch"] if newest is not None and "history" in newest else 0
     if not bad and len(lines) >= kept - 1:  # the last line comes after its checkpoint, and may not have come
         return
@@ -86,11 +85,16 @@ def _history(folder: Path, newest: State | None) -> Iterator[Finding]:
 def _steps(folder: Path) -> Iterator[Finding]:
     """Whether every line of the steps' losses is as it was written; nothing else has them."""
     path = Steps(folder).path
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    bad = next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0)
+    lines, bad = _looked_through(path)
     if bad:
         mend = _alone(folder, partial(_salvage, path))
         yield wrong(f"{path}, line {bad} of {len(lines)}: damaged", "leaves it out, and keeps a copy", mend)
+
+
+def _looked_through(path: Path) -> tuple[list[bytes], int]:
+    """The lines of a journal, and the number of the first that is no record, from 1; 0: all are."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return lines, next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0)
 
 
 def _is_record(line: bytes) -> bool:

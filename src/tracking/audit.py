@@ -14,7 +14,7 @@ from src.sections import Tracking
 from src.tracking import lineage, outbox, run, store
 from src.tracking.history import History, Steps
 from src.tracking.logged import is_there
-from src.tracking.replica import KEY, by_key, losses_of, metrics_of
+from src.tracking.replica import KEY, by_key, losses_of, metrics_of, step_points
 from src.tracking.sender import Sender
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def curve(client: MlflowClient, tracking: Tracking, folder: Path) -> Curve | Non
         run_id = named[0].info.run_id if named else None
     if run_id is None or not is_there(client, run_id, experiment_id):
         return None
+    count = step_points(client.get_run(run_id).data.params, tracking.step_points)
     metrics = [metric for record in History(folder).read()[0] for metric in metrics_of(record)]
-    metrics += [metric for record in Steps(folder).read()[0] for metric in losses_of(record, tracking.step_points)]
+    metrics += [metric for record in Steps(folder).read()[0] for metric in losses_of(record, count)]
     wanted = [(metric.key, metric.step) for metric in metrics]
     there: Counter[tuple[str, int]] = Counter()
     for key in {key for key, _ in wanted}:

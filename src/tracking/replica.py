@@ -122,10 +122,13 @@ class Replica:
 
         known = self._client.get_run(run_id).data.params
         params = self._header["params"]
+        self._step_points = step_points({**params, **known}, self._step_points)
         fresh = [Param(key, value) for key, value in params.items() if key not in known]
         for start in range(0, len(fresh), PARAMS):
             self._client.log_batch(run_id, params=fresh[start : start + PARAMS])
-        others = [RunTag(f"changed.{key}", value) for key, value in params.items() if known.get(key, value) != value]
+        # a later stage says "auto" of what the training has settled
+        changes = {key: value for key, value in params.items() if value not in ("auto", known.get(key, value))}
+        others = [RunTag(f"changed.{key}", value) for key, value in changes.items()]
         if others:
             self._client.log_batch(run_id, tags=others[:PARAMS])
         self._got_on(0)
@@ -241,6 +244,12 @@ def metrics_of(record: Record) -> Iterator[Metric]:
     for name, value in record.items():
         if name not in ("time", "epoch"):
             yield Metric(name, value, milliseconds, step)
+
+
+def step_points(params: dict[str, str], now: int) -> int:
+    """tracking.step_points of a run with these params: its curve keeps what it was begun with; `now`: of one that has
+    none yet."""
+    return int(params.get("tracking.step_points", now))
 
 
 def losses_of(record: Record, count: int) -> Iterator[Metric]:

@@ -6,13 +6,14 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from src import paths
 from src.errors import InputError
 from src.params import changed
 from src.tracking import artifacts, courier, outbox, run, store
-from src.tracking.history import History
+from src.tracking.history import History, Steps
 from src.tracking.replica import metrics_of
 from src.tracking.sender import Sender
 
@@ -93,6 +94,15 @@ def test_a_param_that_is_another_now_is_a_tag(begin, tracked, found):
         pass
     assert found(opened).data.params["train.checkpoints_kept"] == "2"
     assert found(opened).data.tags["changed.train.checkpoints_kept"] == "3"
+
+
+def test_what_the_training_settled_is_no_other_param_when_a_later_stage_says_auto(begin, tracked, found):
+    with begin(params=changed(tracked[0], {"train.batch_size": 128})):
+        pass
+    with begin(params=changed(tracked[0], {"train.batch_size": "auto"})) as opened:
+        pass
+    assert found(opened).data.params["train.batch_size"] == "128"
+    assert "changed.train.batch_size" not in found(opened).data.tags
 
 
 def test_a_password_in_the_address_is_written_nowhere(begin, tracked, workspace):
@@ -237,6 +247,14 @@ def test_each_epoch_reaches_mlflow_once_and_in_order(begin, curve, workspace):
             history.append({**record(epoch), "time": 2e9})
     for key in ("train/loss", "val/loss", "lr"):
         assert curve(opened, key) == [(epoch, record(epoch)[key]) for epoch in range(1, 7)]
+
+
+def test_a_curve_by_step_keeps_the_points_that_its_run_was_begun_with(begin, tracked, curve, workspace):
+    losses = np.linspace(2, 1, 12, dtype=np.float32)
+    for epoch, points in ((1, 3), (2, 4)):
+        with begin(params=changed(tracked[0], {"tracking.step_points": points})) as opened:
+            Steps(workspace).append(epoch, losses)
+    assert [step for step, _ in curve(opened, "train/step_loss")] == [4, 8, 12, 16, 20, 24]
 
 
 def test_more_epochs_than_fit_one_call(begin, tracked, client, curve, workspace):
