@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from src.losses import LOSSES
 from src.metrics import METRICS
@@ -55,8 +55,15 @@ Threshold = Annotated[
 ]
 
 
+def _auto(value: Any) -> Any:
+    if value != "auto":
+        raise ValueError("must be auto, or a whole number from 1 on")
+    return value
+
+
 BatchSize = Annotated[
-    Annotated[Literal["auto"], Tag("<auto>")] | Annotated[int, Field(ge=1, le=1_000_000), Tag("<number>")],
+    Annotated[Literal["auto"], BeforeValidator(_auto), Tag("<auto>")]
+    | Annotated[int, Field(ge=1, le=1_000_000), Tag("<number>")],
     Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<number>"),
 ]
 

@@ -105,6 +105,7 @@ def test_a_param_to_tune_that_does_not_exist_is_named_with_the_nearest():
         ("train.device", "cuda:", "auto, cpu, mps, cuda, cuda:N"),
         ("train.betas", [0.9], "at least 2"),
         ("train.betas", [0.9, 0.99, 0.999], "at most 2"),
+        ("train.batch_size", "large", "must be auto, or a whole number from 1 on"),
         ("train.precision", "fp8", "'auto', 'fp32', 'bf16' or 'fp16'"),
         ("train", None, "mapping"),
         ("train", [1], "mapping"),
