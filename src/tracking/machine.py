@@ -13,15 +13,20 @@ EVERY = 1.0  # seconds
 LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no more is kept
 
 
-def watch(box: Outbox, over: threading.Event) -> None:
-    """Put a reading into the outbox now and then, from a thread, until it is over."""
-    threading.Thread(target=_watch, args=(box, over), name="machine", daemon=True).start()
+def watch(box: Outbox, over: threading.Event) -> threading.Thread:
+    """Put a reading into the outbox now and then, and one when it is over, from the thread that is returned: a training
+    may be shorter than what this process needs to get started."""
+    thread = threading.Thread(target=_watch, args=(box, over), name="machine", daemon=True)
+    thread.start()
+    return thread
 
 
 def _watch(box: Outbox, over: threading.Event) -> None:
     monitors = _monitors()
     box.load.mend()
-    while not over.wait(EVERY):
+    is_over = False
+    while not is_over:
+        is_over = over.wait(EVERY)
         size = box.load.path.stat().st_size if box.load.path.exists() else 0
         if size > LARGEST and size - box.sent["load"] > LARGEST:
             continue

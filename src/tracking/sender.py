@@ -34,6 +34,7 @@ LONGEST = 30.0  # seconds between two attempts when MLflow cannot be reached
 PATIENCE, HASTE = 10.0, 4.0  # seconds without an answer after which the last attempt is given up
 IMPORTS = 60.0  # seconds that importing MLflow may take on a busy machine
 BUSY = 30.0  # seconds to wait for another process that tells MLflow of the same run
+LAST_READING = 1.0  # seconds to wait for the last reading of the machine's load
 UNSENT = 3  # exit code
 NICE = 10  # of 19
 
@@ -162,10 +163,11 @@ def main() -> int:
     importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
     stage = Stage()
     sender, pause, told = Sender(stage.tracking, stage.key, stage.got_on), 0.0, set[str]()
-    if stage.is_training:
-        machine.watch(Outbox(stage.key), stage.over)
+    load = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
     while True:
         is_last = stage.over.wait(pause)
+        if is_last and load:
+            load.join(LAST_READING)
         try:
             if is_last or not pause:  # at first, and of a stage that could not say how it ended
                 outbox.bury()
