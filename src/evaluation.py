@@ -33,7 +33,7 @@ class Result:
         # batches and threads as in training: the numbers of the best epoch come out the same, to the bit
         size, scale = trained.batch_size, self.schema.scale
         fits = device.fits(split.inputs, where, params.train.resident_gb)
-        batches = Batches(split.inputs, split.targets.to(where), size, scale=scale, fits=fits)
+        batches = Batches(split.inputs, split.targets, size, scale=scale, device=where, fits=fits)
         device.set_threads(trained.network, trained.schema.shape, size)
         autocast = device.autocast(params.train.precision, where)
         outputs, targets, mean = evaluate(device.place(trained.network, where), batches, loss, autocast)

@@ -35,9 +35,7 @@ def of(trainer: Trainer, train: Batches, val: Batches, size: int) -> Footprint:
     """Of a training with batches of `size` samples."""
     weights = sum(each.nbytes for each in trainer.model.parameters())
     kept = sum(each.nbytes for each in _tensors(trainer.optimizer.state_dict()))
-    data = sum(
-        part.nbytes for split in (train, val) for part in (split.targets, *([] if split.streamed else [split.inputs]))
-    )
+    data = sum(split.inputs.nbytes + split.targets.nbytes for split in (train, val) if not split.streamed)
     return Footprint(2 * weights + kept, of_batch(trainer, train, size), data)
 
 
@@ -45,7 +43,7 @@ def largest(trainer: Trainer, train: Batches, val: Batches) -> int:
     """The largest power of two, 2 at least, for which a training fits into FILL of the memory, and no larger than
     there are samples. Of a batch that would be large, the bytes follow from those of one half as large."""
     weights, taken, data = of(trainer, train, val, 2)
-    size, limit = 2, FILL * device.memory_of(train.targets.device) - weights - data
+    size, limit = 2, FILL * device.memory_of(train.device) - weights - data
     while 2 * size <= min(len(train.targets), 1_000_000):
         taken = of_batch(trainer, train, 2 * size) if taken < ENOUGH else 2 * taken
         if taken > limit:
@@ -57,7 +55,7 @@ def largest(trainer: Trainer, train: Batches, val: Batches) -> int:
 def of_batch(trainer: Trainer, batches: Batches, size: int) -> int:
     """Bytes that a batch of `size` samples takes at the peak of a step, by a step of a copy of the model with numbers
     that are all 0: what forward keeps for backward, and room for two more of the largest."""
-    model, where = copy.deepcopy(trainer.model).train(), batches.targets.device
+    model, where = copy.deepcopy(trainer.model).train(), batches.device
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from operator import mul
@@ -17,10 +17,10 @@ from src.data.batches import Batches
 from src.errors import RunError
 from src.optimizers import Optimizer
 
-CHECK_EVERY = 32  # steps between looks at the losses
+CHECK_EVERY = 32  # losses that are sent to the CPU, and looked at, at once
 
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
-Between = Callable[[list[Tensor]], None]  # called after each step with the losses of the epoch so far
+Between = Callable[["StepLosses"], None]  # called after each step with the losses of the epoch so far
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Trainer:
 Step = Callable[[Trainer, Tensor, Tensor], Tensor]
 
 
-def go_on(losses: list[Tensor]) -> None:
+def go_on(losses: "StepLosses") -> None:
     """What there is to do between two steps, unless a caller has more: nothing."""
 
 
@@ -70,17 +70,17 @@ def fit(
     val: Batches,
     first: int,
     last: int,
-    done: Sequence[Tensor] = (),
+    done: Tensor | None = None,
     between: Between = go_on,
 ) -> Iterator[Epoch]:
     """Train epochs `first` to `last` (from 1, both included), yielding after each; the caller may stop at any.
 
-    done: the losses of the steps of epoch `first` that were made before, which are not made again.
+    done: the losses of the steps of epoch `first` that were made before, which are not made again; float32, on the CPU.
     """
     for number in range(first, last + 1):
-        start, skipped = time.perf_counter(), train.samples(len(done))
+        start, skipped = time.perf_counter(), train.samples(0 if done is None else len(done))
         losses = train_epoch(trainer, train, number, done, between)
-        seconds, done = time.perf_counter() - start, ()
+        seconds, done = time.perf_counter() - start, None
         outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
         val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
         if not math.isfinite(val_loss):
@@ -91,21 +91,18 @@ def fit(
 
 
 def train_epoch(
-    trainer: Trainer, split: Batches, number: int, done: Sequence[Tensor] = (), between: Between = go_on
+    trainer: Trainer, split: Batches, number: int, done: Tensor | None = None, between: Between = go_on
 ) -> Tensor:
-    """One pass over the training split, `done` steps of it made before. Returns the loss of each step, float32 [steps],
-    on the CPU; RunError when one is not finite."""
+    """One pass over the training split, the steps whose losses are `done` made before. Returns the loss of each step,
+    float32 [steps], on the CPU; RunError when one is not finite."""
     trainer.model.train()
-    losses, lookout, first_step = list(done), Lookout(number, trainer.lr), (number - 1) * len(split)
-    for step, (inputs, targets) in enumerate(split.epoch(number, len(done)), start=first_step + len(done)):
+    first_step = (number - 1) * len(split)
+    losses = StepLosses(number, first_step, trainer.lr, done)
+    for step, (inputs, targets) in enumerate(split.epoch(number, len(losses)), start=first_step + len(losses)):
         set_lr(trainer.optimizer, trainer.lr(step))
         losses.append(trainer.step(trainer, inputs, targets))
-        if len(losses) % CHECK_EVERY == 0:
-            lookout.look(losses[-CHECK_EVERY:], step + 1 - CHECK_EVERY)
         between(losses)
-    on_host = device.to_host(torch.stack(losses))()  # read once an epoch
-    check_finite(on_host, first_step, number, trainer.lr)
-    return on_host
+    return losses.read()  # once an epoch
 
 
 def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -142,20 +139,48 @@ def update(trainer: Trainer) -> None:
     trainer.scaler.update()
 
 
-class Lookout:
-    """Sees losses that are not finite while an epoch goes on, without making a GPU wait: they are on their way to the
-    CPU while the next steps are made, and are looked at after those."""
+class StepLosses:
+    """The losses of the steps of an epoch, those of `done` made before. CHECK_EVERY of them at a time are sent to the
+    CPU while the next steps are made, and are looked at after those: no GPU waits for Python, one that is not finite
+    is seen before the epoch ends, and an epoch of many steps does not keep a tensor for each."""
 
-    def __init__(self, epoch: int, lr: Callable[[int], float]) -> None:
-        self._epoch, self._lr = epoch, lr
-        self._coming: tuple[Callable[[], Tensor], int] | None = None
+    def __init__(self, epoch: int, first_step: int, lr: Callable[[int], float], done: Tensor | None = None) -> None:
+        self._epoch, self._first_step, self._lr = epoch, first_step, lr
+        self._arrived = [torch.empty(0) if done is None else done]  # float32, on the CPU
+        self._count = len(self._arrived[0])
+        self._coming: Callable[[], Tensor] | None = None
+        self._newest: list[Tensor] = []
 
-    def look(self, losses: list[Tensor], first_step: int) -> None:
-        """RunError for the losses that this was told before; these are looked at the next time."""
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, loss: Tensor) -> None:
+        """loss: of the next step, a scalar on its device. RunError when an earlier one is not finite."""
+        self._newest.append(loss)
+        self._count += 1
+        if len(self._newest) == CHECK_EVERY:
+            self._send()
+
+    def read(self) -> Tensor:
+        """All so far, float32 [steps], on the CPU; waits for the device. RunError when one is not finite."""
+        if self._newest:
+            self._send()
+        self._receive()
+        self._arrived = [torch.cat(self._arrived)]
+        return self._arrived[0]
+
+    def _send(self) -> None:
+        self._receive()
+        self._coming = device.to_host(torch.stack(self._newest))
+        self._newest = []
+
+    def _receive(self) -> None:
         if self._coming:
-            arrived, step = self._coming
-            check_finite(arrived(), step, self._epoch, self._lr)
-        self._coming = device.to_host(torch.stack(losses)), first_step
+            values = self._coming()
+            before = sum(map(len, self._arrived))
+            self._coming = None
+            check_finite(values, self._first_step + before, self._epoch, self._lr)
+            self._arrived.append(values)
 
 
 @torch.no_grad()

@@ -24,6 +24,13 @@ def keep_freed() -> None:
             libc.mallopt(M_ARENA_MAX, 1)
 
 
+def trim() -> None:
+    """Give what was freed, and kept, back to the kernel."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def is_mapped(start: int, stop: int) -> bool:
     """Whether a file stands behind the addresses from `start` to before `stop`: what is there can be read again."""
     maps = Path("/proc/self/maps")

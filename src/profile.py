@@ -51,7 +51,7 @@ class Profile(ExitStack):
     def watch(self, trainer: Trainer, batches: Batches) -> None:
         """Have each part of a step say when it begins, until the planned steps are through."""
         self._batches, self._gather, step = batches, batches.epoch, trainer.optimizer.step
-        self._stopwatch, self._recorder = Stopwatch(batches.targets.device), Recorder(batches.targets.device)
+        self._stopwatch, self._recorder = Stopwatch(batches.device), Recorder(batches.device)
 
         def update() -> None:
             self._note("optimizer")
@@ -101,7 +101,7 @@ class Profile(ExitStack):
             self._note = self._recorder.note
 
     def _write(self) -> None:
-        where = self._batches.targets.device
+        where = self._batches.device
         measured = Measured(
             place=f"{device.describe(where)}, torch {torch.__version__}",
             settings=self._settings,

@@ -11,7 +11,7 @@ from torch import Tensor
 from src import checkpoints, cli
 from src.checkpoints import State
 from src.errors import InputError, RunError
-from src.loop import Epoch
+from src.loop import Epoch, StepLosses
 from src.tracking.history import History, Record, Steps
 
 
@@ -49,11 +49,11 @@ class Saver:
         self._rows = torch.cat([self._rows.reshape(-1, row.shape[1]), row])
         self._save(state, record, epoch.losses)
 
-    def between(self, capture: Callable[[list[Tensor]], State]) -> Callable[[list[Tensor]], None]:
+    def between(self, capture: Callable[[StepLosses], State]) -> Callable[[StepLosses], None]:
         """What the loop calls between two steps: a save within the epoch when one is due, or when the process is told
         to end, and then the end."""
 
-        def after_step(losses: list[Tensor]) -> None:
+        def after_step(losses: StepLosses) -> None:
             if self._writing and self._writing.done():
                 self.wait()
             due = self._every is not None and time.monotonic() - self._last > self._every

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from src import (
     checkpoints,
@@ -33,7 +32,7 @@ from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
 from src.graph import Recorded
-from src.loop import Epoch, Step, Trainer, accumulated_step, check_finite, fit, go_on, train_step
+from src.loop import Epoch, Step, StepLosses, Trainer, accumulated_step, fit, go_on, train_step
 from src.params import Params, changed
 from src.saving import Saver
 from src.sections import Train
@@ -118,20 +117,17 @@ def run(
     saver: Saver | None = None,
 ) -> Iterator[tuple[Epoch, State]]:
     """The epochs that are left after `state`, each with the state after it; `saver` saves between two steps."""
-    progress, done = Progress(), ()
+    progress, done = Progress(), None
     if state:
         progress = Progress(*(state[name] for name in asdict(Progress())))
-        done = state["losses"].to(train_batches.targets.device).unbind() if progress.step else ()
+        done = state["losses"] if progress.step else None
         # only now: what else runs in this process until the first step must not move them
         checkpoints.restore_random_states(state["random"])
     if progress.is_stopped(params.train.patience):
         return
 
-    def within(losses: list[Tensor]) -> State:
-        first = progress.epoch * len(train_batches)
-        so_far = torch.stack(losses)
-        check_finite(so_far, first, progress.epoch + 1, trainer.lr)
-        return capture(trainer, replace(progress, step=len(losses)), params, data.schema, losses=so_far)
+    def within(losses: StepLosses) -> State:
+        return capture(trainer, replace(progress, step=len(losses)), params, data.schema, losses=losses.read())
 
     between = saver.between(within) if saver else go_on
     first, last = progress.epoch + 1, params.train.epochs
@@ -167,12 +163,13 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
     train, val = (
         Batches(
             split.inputs,
-            split.targets.to(where),
+            split.targets,
             size,
             params.seed,
             data.schema.scale,
             settings.sampler == "balanced",
             strengths,
+            where,
             device.fits(split.inputs, where, settings.resident_gb),
         )
         for split in (data.train, data.val)

@@ -28,3 +28,25 @@ def test_freed_memory_is_not_given_back_and_cleared_again():
         )
         faults[way] = int(ended.stdout)
     assert faults["keep"] < faults["as it is"] / 3
+
+
+TRIMMED = """if True:
+    import re
+    from pathlib import Path
+    import numpy as np
+    from src import memory
+    def resident():
+        return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+    memory.keep_freed()
+    blocks = [np.ones(1_000_000) for _ in range(20)]
+    del blocks
+    before = resident()
+    memory.trim()
+    print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc is meant")
+def test_what_is_kept_can_be_given_back():
+    ended = subprocess.run([sys.executable, "-c", TRIMMED], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(ended.stdout) > 100  # MB of 160

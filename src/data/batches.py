@@ -12,9 +12,9 @@ from torch import Tensor
 from src import memory
 from src.augment import augment, width
 
-CHUNK = 1 << 26  # bytes of inputs that are brought to the device at once, where they do not all fit on it
+CHUNK = 1 << 24  # bytes of inputs that are brought to the device at once, where they do not all fit on it
 AHEAD = 2  # chunks that are read before they are needed
-REGION = 1 << 26  # bytes of a memory-mapped file that are held at once while rows of it are read
+REGION = 1 << 24  # bytes of a memory-mapped file that are held at once while rows of it are read
 GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
 ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
 # bytes up to which images lie there as the numbers that the network gets; more would not stay in the cache, and to
@@ -22,16 +22,17 @@ ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsew
 SCALE_AHEAD = 1 << 22
 
 Bounds = list[tuple[int, int]]
+CPU = torch.device("cpu")
 
 
 class Batches:
     """The batches of one split.
 
     inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale`: at once, or a batch at a time
-    where that would take more than SCALE_AHEAD; targets: [N], on the device that trains. The inputs are moved there,
-    unless they do not fit: then they are brought there in chunks (`stream`), and the batches are the same. The last
-    batch is smaller where `size` does not divide N, unless one sample would be alone in it: batch normalisation has no
-    variance of one, so that sample joins the batch before.
+    where that would take more than SCALE_AHEAD; targets: [N]. Both are moved to `device`, unless they do not fit: then
+    they are brought there in chunks (`stream`), and the batches are the same. The last batch is smaller where `size`
+    does not divide N, unless one sample would be alone in it: batch normalisation has no variance of one, so that
+    sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
     strengths: of the changes to the images of an epoch, by AUGMENTATIONS; those of evaluation are never changed.
     """
@@ -45,10 +46,11 @@ class Batches:
         scale: tuple[float, float] = (0.0, 1.0),
         balance: bool = False,
         strengths: dict[str, float] | None = None,
+        device: torch.device = CPU,
         fits: bool = True,
     ) -> None:
-        self.inputs = inputs.to(targets.device) if fits else inputs
-        self.targets, self.seed, self.scale, self.streamed = targets, seed, scale, not fits
+        self.inputs, self.targets = (inputs.to(device), targets.to(device)) if fits else (inputs, targets)
+        self.seed, self.scale, self.device, self.streamed = seed, scale, device, not fits
         self.balance = balance
         self.strengths = strengths if strengths and any(strengths.values()) else None
         starts = range(0, len(inputs), size)
@@ -71,11 +73,12 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Every sample once, in the order of the rows: for evaluation."""
         if self.streamed:
-            gathered = stream(self.inputs, torch.arange(len(self.inputs)), self.bounds, self.targets.device)
+            order = torch.arange(len(self.inputs), dtype=place_type(len(self.inputs)))
+            pairs = stream(self.inputs, self.targets, order, self.bounds, self.device)
         else:
-            gathered = (self.inputs[start:stop] for start, stop in self.bounds)
-        for (start, stop), inputs in zip(self.bounds, gathered, strict=True):
-            yield self._ready(inputs), self.targets[start:stop]
+            pairs = ((self.inputs[start:stop], self.targets[start:stop]) for start, stop in self.bounds)
+        for inputs, targets in pairs:
+            yield self._ready(inputs), targets
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch's batches, from the one after `skip` on; their order is a function of (seed, epoch) and of nothing
@@ -83,13 +86,14 @@ class Batches:
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
-        draws = None if draws is None else draws.to(self.targets.device)
-        places, bounds = order.to(self.targets.device), self.bounds[skip:]
+        draws = None if draws is None else draws.to(self.device)
+        bounds = self.bounds[skip:]
         if self.streamed:
-            gathered = stream(self.inputs, order, bounds, self.targets.device)
+            pairs = stream(self.inputs, self.targets, order, bounds, self.device)
         else:
-            gathered = gather(self.inputs, places, bounds)
-        for (start, stop), inputs, targets in zip(bounds, gathered, gather(self.targets, places, bounds), strict=True):
+            places = order.to(self.device)
+            pairs = zip(*(gather(part, places, bounds) for part in (self.inputs, self.targets)), strict=True)
+        for (start, stop), (inputs, targets) in zip(bounds, pairs, strict=True):
             yield self._ready(inputs, None if draws is None else draws[start:stop]), targets
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -111,38 +115,45 @@ def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
         yield from together.split([stop - start for start, stop in group])
 
 
-def stream(inputs: Tensor, order: Tensor, bounds: Bounds, device: torch.device) -> Iterator[Tensor]:
-    """inputs[order[start:stop]] on `device` for each of the bounds. A thread reads the chunks that come next, each in
-    the order of the file, while the one before them trains.
+def stream(
+    inputs: Tensor, targets: Tensor, order: Tensor, bounds: Bounds, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """inputs[order[start:stop]] and the targets of those on `device`, for each of the bounds. A thread reads the chunks
+    that come next, each in the order of the file, while the one before them trains.
 
-    inputs: [N, ...] on the CPU, memory-mapped perhaps; order: [M] on the CPU.
+    inputs: [N, ...] and targets: [N], on the CPU, memory-mapped perhaps; order: [M] on the CPU.
     """
     groups = grouped(inputs, bounds, CHUNK)
+    readers = [
+        (part, read_rows if memory.is_mapped(part.data_ptr(), part.data_ptr() + part.nbytes) else Tensor.__getitem__)
+        for part in (inputs, targets)
+    ]
 
-    def read(group: Bounds) -> tuple[Tensor, Tensor]:
+    def read(group: Bounds) -> list[Tensor]:
         rows, place = order[group[0][0] : group[-1][1]].sort()
-        chunk = read_rows(inputs, rows)
+        parts = [*(reader(part, rows) for part, reader in readers), place.argsort()]
         # pinned memory is copied while the device computes
-        return chunk.pin_memory() if device.type == "cuda" else chunk, place.argsort()
+        return [part.pin_memory() for part in parts] if device.type == "cuda" else parts
 
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
         for number, group in enumerate(groups):
-            chunk, places = (part.to(device, non_blocking=True) for part in waiting.popleft().result())
+            *chunk, places = (part.to(device, non_blocking=True) for part in waiting.popleft().result())
             if number + AHEAD < len(groups):
                 waiting.append(pool.submit(read, groups[number + AHEAD]))
             first = group[0][0]
-            yield from gather(chunk, places, [(start - first, stop - first) for start, stop in group])
+            within = [(start - first, stop - first) for start, stop in group]
+            yield from zip(*(gather(part, places, within) for part in chunk), strict=True)
+            del chunk, places
+            memory.trim()
 
 
 def read_rows(values: Tensor, rows: Tensor) -> Tensor:
-    """values[rows], on the CPU; rows: in order. Of a memory-mapped file no more than REGION bytes are held at once, and
-    none in the end."""
+    """values[rows] of a memory-mapped file; rows: in order. No more than REGION bytes of it are held at once, and none
+    in the end."""
     first, last, a_row = values.data_ptr(), values.data_ptr() + values.nbytes, values[:1].nbytes
-    if not memory.is_mapped(first, last):
-        return values[rows]
     count, found = max(REGION // a_row, 1), torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
-    edges = torch.searchsorted(rows, torch.arange(0, len(values) + count, count)).tolist()
+    edges = torch.searchsorted(rows.long(), torch.arange(0, len(values) + count, count)).tolist()
     for number, (start, stop) in enumerate(pairwise(edges)):
         found[start:stop] = values[rows[start:stop]]
         memory.release(first + number * count * a_row, min(first + (number + 1) * count * a_row, last))
@@ -167,8 +178,13 @@ def generator_of(seed: int, epoch: int) -> torch.Generator:
 
 
 def shuffled(length: int, generator: torch.Generator) -> Tensor:
-    """Every number of range(length) once, int64."""
-    return torch.randperm(length, generator=generator)
+    """Every number of range(length) once."""
+    return torch.randperm(length, generator=generator, dtype=place_type(length))
+
+
+def place_type(length: int) -> torch.dtype:
+    """Of the numbers of so many rows: int32 takes half of the memory, where it is enough."""
+    return torch.int32 if length < 1 << 31 else torch.int64
 
 
 def balanced(targets: Tensor, generator: torch.Generator) -> Tensor:

@@ -211,23 +211,25 @@ def test_rows_of_a_file_are_read_and_none_of_it_stays_in_memory(tmp_path, monkey
     assert torch.equal(inputs, whole)  # it can be read again
 
 
-def test_rows_of_memory_are_read_and_stay(monkeypatch):
-    monkeypatch.setattr("src.data.batches.REGION", 1 << 12)
-    inputs = torch.rand(5000, 40)
-    whole, rows = inputs.clone(), torch.arange(0, 5000, 3)
-    assert torch.equal(read_rows(inputs, rows), whole[rows])
-    assert torch.equal(inputs, whole)
+def test_a_stream_of_what_is_in_no_file_leaves_it_there():
+    inputs, targets = torch.rand(5000, 40), torch.arange(5000)
+    copies = inputs.clone(), targets.clone()
+    streamed = Batches(inputs, targets, 64, fits=False)
+    for part, seen, copy in zip((inputs, targets), zip(*streamed, strict=True), copies, strict=True):
+        assert torch.equal(torch.cat(seen), copy)
+        assert torch.equal(part, copy)
 
 
 def test_a_file_that_does_not_fit_gives_the_batches_that_it_would(tmp_path, monkeypatch):
     monkeypatch.setattr("src.data.batches.REGION", 1 << 16)
     monkeypatch.setattr("src.data.batches.CHUNK", 1 << 18)
     inputs, targets = in_a_file(tmp_path), torch.arange(20_000)
-    resident = Batches(inputs.clone(), targets, 128, seed=5)
+    resident = Batches(inputs.clone(), targets.clone(), 128, seed=5)
     streamed = Batches(inputs, targets, 128, seed=5, fits=False)
     for one, other in zip([*resident.epoch(2, 3), *resident], [*streamed.epoch(2, 3), *streamed], strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
+    assert torch.equal(targets, torch.arange(20_000))  # it lies in no file
 
 
 def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
@@ -243,7 +245,7 @@ def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_stream_to_a_gpu_brings_what_lies_on_the_cpu():
     on_cpu = numbered(1000, 64)
-    streamed = Batches(on_cpu.inputs, on_cpu.targets.cuda(), 64, fits=False)
+    streamed = Batches(on_cpu.inputs, on_cpu.targets, 64, device=torch.device("cuda"), fits=False)
     assert streamed.streamed
     for one, other in zip(on_cpu.epoch(1), streamed.epoch(1), strict=True):
         assert torch.equal(one[0], other[0].cpu())
