@@ -12,8 +12,8 @@ from torch import Tensor
 from src import memory
 from src.augment import augment, width
 
-CHUNK = 1 << 24  # bytes of inputs that are brought to the device at once, where they do not all fit on it
-AHEAD = 2  # chunks that are read before they are needed
+CHUNK = 1 << 25  # bytes of inputs that are brought to the device at once, where they do not all fit on it
+AHEAD = 1  # chunks that are read before they are needed
 REGION = 1 << 24  # bytes of a memory-mapped file that are held at once while rows of it are read
 GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
 ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
