@@ -7,10 +7,10 @@ batch size and number of threads and with the same allocator, and report each ep
   limit      the same step, over and over on one batch that is in place
   tutorial   a DataLoader and the loop that PyTorch's tutorials teach
   lightning  a LightningModule and a Trainer, its logger, checkpoints and progress bar off
-  skorch     a NeuralNetClassifier that does not split or print
+  skorch     a NeuralNet that does not split or print
 
-The last three get images that are scaled already, torch's default memory format and its default Adam, which is not
-fused. Each is a program of its own, and they take turns, round by round (bench/turns.py); all on the CPU.
+The last three (bench/peers.py) get images that are scaled already, torch's default memory format and its default Adam,
+which is not fused. Each is a program of its own, and they take turns, round by round (bench/turns.py); all on the CPU.
 The peers are in bench/requirements.txt; Fashion-MNIST has to lie in data/raw/fashion-mnist (README).
 """
 
@@ -21,12 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from bench import report, turns
+from bench import peers, report, turns
 from src import cli
 from src.errors import InputError
 from src.params import Params, changed
@@ -195,109 +196,27 @@ def limit(trainer: Trainer, batches: Batches, watch: Watch) -> None:
     while True:
         for size in batches.sizes:
             inputs, targets = in_place[size]
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             loss = trainer.loss(model(inputs), targets)
             loss.backward()
             optimizer.step()
         watch.epoch(loss.item())
 
 
-def loader(batches: Batches) -> Any:
-    """The training split as peers take it: a DataLoader over tensors, images scaled and in memory."""
-    from torch.utils.data import DataLoader, TensorDataset
-
-    return DataLoader(TensorDataset(scaled(batches), batches.targets), batches.sizes[0], shuffle=True)
-
-
-def scaled(batches: Batches) -> Any:
+def peer(train: peers.Peer, trainer: Trainer, batches: Batches, watch: Watch) -> None:
+    """The network as peers are given it, in torch's usual memory format, with images scaled and in memory, and Adam
+    with torch's defaults."""
     import torch
 
-    return torch.cat([inputs for inputs, _ in batches])
-
-
-def defaults(trainer: Trainer) -> Any:
-    """The network as peers are given it, in torch's usual memory format, and its optimizer with torch's defaults."""
-    import torch
-
-    model = trainer.model.to(memory_format=torch.contiguous_format).train()
-    return model, torch.optim.Adam(model.parameters(), lr=LR)
-
-
-def tutorial(trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    (model, optimizer), data = defaults(trainer), loader(batches)
-    while True:
-        total = 0.0
-        for inputs, targets in data:
-            optimizer.zero_grad()
-            outputs = model(inputs)
-            loss = trainer.loss(outputs, targets)
-            loss.backward()
-            optimizer.step()
-            total += loss.item()
-        watch.epoch(total / len(data))
-
-
-def lightning(trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    import logging
-    import warnings
-
-    import lightning
-
-    class Module(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.loss = trainer.model, trainer.loss
-
-        def training_step(self, batch: Any, _: int) -> Any:
-            inputs, targets = batch
-            loss = self.loss(self.model(inputs), targets)
-            self.log("train_loss", loss, on_step=False, on_epoch=True)
-            return loss
-
-        def configure_optimizers(self) -> Any:
-            return defaults(trainer)[1]
-
-    class Laps(lightning.Callback):
-        def on_train_epoch_end(self, trainer: Any, _: Any) -> None:
-            watch.epoch(float(trainer.callback_metrics["train_loss"]))
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")  # on the number of workers, of which none is fastest here
-    off = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
-    fit = lightning.Trainer(max_epochs=NEVER, accelerator="cpu", callbacks=[Laps()], **dict.fromkeys(off, False))
-    fit.fit(Module(), loader(batches))
-
-
-def skorch(trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    import torch
-    from skorch import NeuralNetClassifier
-    from skorch.callbacks import Callback
-
-    class Laps(Callback):
-        def on_epoch_end(self, net: Any, **_: Any) -> None:
-            watch.epoch(net.history[-1, "train_loss"])
-
-    net = NeuralNetClassifier(
-        defaults(trainer)[0],
-        criterion=torch.nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=LR,
-        batch_size=batches.sizes[0],
-        max_epochs=NEVER,
-        iterator_train__shuffle=True,
-        train_split=None,
-        callbacks=[Laps()],
-        callbacks__print_log=None,
-    )
-    net.fit(scaled(batches), batches.targets)
+    model, inputs = trainer.model.to(memory_format=torch.contiguous_format), torch.cat([part for part, _ in batches])
+    size = batches.sizes[0]
+    train(peers.Work(model, trainer.loss, inputs, batches.targets, size, torch.optim.Adam, LR, NEVER), watch.epoch)
 
 
 CONTESTANTS: dict[str, Callable[[Trainer, Batches, Watch], None]] = {
     "loopline": loopline,
     "limit": limit,
-    "tutorial": tutorial,
-    "lightning": lightning,
-    "skorch": skorch,
+    **{name: partial(peer, train) for name, train in peers.PEERS.items()},
 }
 
 
