@@ -170,13 +170,14 @@ def peer(contestant: str, params: Params, data: Data) -> Curve:
 
 
 def keep(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep these epochs in place of those of the same contestants, and draw all that are kept then, which is given."""
-    pair = ["experiment", "contestant"]
+    """Keep these trainings in place of those with the same contestants and seeds; draw, and give, all that there are
+    then."""
+    one = ["experiment", "contestant", "seed"]
     if TABLE.exists():
         before = pd.read_csv(TABLE, dtype={"commit": str})
-        is_old = before[pair].apply(tuple, axis=1).isin(set(table[pair].apply(tuple, axis=1)))
-        table = pd.concat([before[~is_old], table])
-    table = table.sort_values([*pair, "seed", "epoch"], ignore_index=True)
+        is_new = before[one].apply(tuple, axis=1).isin(set(table[one].apply(tuple, axis=1)))
+        table = pd.concat([before[~is_new], table])
+    table = table.sort_values([*one, "epoch"], ignore_index=True)
     files.write_bytes(TABLE, table.to_csv(index=False, float_format="%.6g").encode())
     plots.write(report.RESULTS, {TABLE.stem: curves.picture(table)})
     return table
