@@ -3,7 +3,7 @@
   loopline   what the file says, with validation after each epoch
   tutorial   the loop that PyTorch's tutorials teach; Adam at 0.001, batches of 64
   lightning  a LightningModule and a Trainer; Adam at 0.001, batches of 64
-  skorch     a NeuralNet; SGD at 0.1 for classes and at 0.01 for numbers, batches of 128
+  skorch     a NeuralNet; SGD at 0.1 for classes and at 0.01 for numbers, Adam at 0.002 for images; batches of 128
 
 The last three are bench/peers.py, with what the examples of each train with. All have the same network with the same
 first weights, the same rows, and as many epochs. After each epoch the test split is measured while the clock stands.
@@ -29,6 +29,7 @@ from ruamel.yaml import YAML
 from bench import curves, peers, report, turns
 from src import cli, files, losses, metrics, plots
 from src.errors import InputError
+from src.losses import DEFAULT_LOSS
 from src.params import Params, changed
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Curve:
 
         test = prepared.load("test", data.schema)
         self._test = Batches(test.inputs, test.targets, 1000, scale=data.schema.scale)
-        self._loss = losses.build(losses.DEFAULT_LOSS[params.task])
+        self._loss = losses.build(DEFAULT_LOSS[params.task])
         self._measure = partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit)
         self.measure, self.points = MEASURES[params.task], list[dict[str, float]]()
         self._seconds, self._start = 0.0, time.perf_counter()
@@ -154,16 +155,16 @@ def peer(contestant: str, params: Params, data: Data) -> Curve:
     from src import training
 
     trainer, batches, _ = training.assemble(params, data)
-    model, loss = (
-        trainer.model.to(memory_format=torch.contiguous_format),
-        losses.build(losses.DEFAULT_LOSS[params.task]),
-    )
-    inputs, epochs = torch.cat([inputs for inputs, _ in batches]), params.train.epochs
+    model, loss = trainer.model.to(memory_format=torch.contiguous_format), losses.build(DEFAULT_LOSS[params.task])
+    inputs = torch.cat([inputs for inputs, _ in batches])
+    optimizer, lr, size = torch.optim.Adam, 0.001, 64
     if contestant == "skorch":
-        lr = 0.1 if params.task in metrics.PROBABILISTIC else 0.01
-        work = peers.Work(model, loss, inputs, batches.targets, 128, torch.optim.SGD, lr, epochs)
-    else:
-        work = peers.Work(model, loss, inputs, batches.targets, 64, torch.optim.Adam, 0.001, epochs)
+        size = 128
+        if inputs.ndim == 4:
+            lr = 0.002
+        else:
+            optimizer, lr = torch.optim.SGD, 0.1 if params.task in metrics.PROBABILISTIC else 0.01
+    work = peers.Work(model, loss, inputs, batches.targets, size, optimizer, lr, params.train.epochs)
     curve = Curve(params, data)
     peers.PEERS[contestant](work, lambda _: curve.after_epoch(model))
     return curve
