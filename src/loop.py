@@ -17,6 +17,7 @@ from src.data.batches import Batches
 from src.errors import RunError
 from src.optimizers import Optimizer
 
+NO_LOSSES = torch.empty(0)
 CHECK_EVERY = 32  # losses that are sent to the CPU, and looked at, at once
 
 Measure = Callable[[Tensor, Tensor], dict[str, float]]
@@ -70,7 +71,7 @@ def fit(
     val: Batches,
     first: int,
     last: int,
-    done: Tensor | None = None,
+    done: Tensor = NO_LOSSES,
     between: Between = go_on,
 ) -> Iterator[Epoch]:
     """Train epochs `first` to `last` (from 1, both included), yielding after each; the caller may stop at any.
@@ -78,9 +79,9 @@ def fit(
     done: the losses of the steps of epoch `first` that were made before, which are not made again; float32, on the CPU.
     """
     for number in range(first, last + 1):
-        start, skipped = time.perf_counter(), train.samples(0 if done is None else len(done))
+        start, skipped = time.perf_counter(), train.samples(len(done))
         losses = train_epoch(trainer, train, number, done, between)
-        seconds, done = time.perf_counter() - start, None
+        seconds, done = time.perf_counter() - start, NO_LOSSES
         outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
         val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
         if not math.isfinite(val_loss):
@@ -91,7 +92,7 @@ def fit(
 
 
 def train_epoch(
-    trainer: Trainer, split: Batches, number: int, done: Tensor | None = None, between: Between = go_on
+    trainer: Trainer, split: Batches, number: int, done: Tensor = NO_LOSSES, between: Between = go_on
 ) -> Tensor:
     """One pass over the training split, the steps whose losses are `done` made before. Returns the loss of each step,
     float32 [steps], on the CPU; RunError when one is not finite."""
@@ -102,7 +103,7 @@ def train_epoch(
         set_lr(trainer.optimizer, trainer.lr(step))
         losses.append(trainer.step(trainer, inputs, targets))
         between(losses)
-    return losses.read()  # once an epoch
+    return losses.read()
 
 
 def train_step(trainer: Trainer, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -144,10 +145,10 @@ class StepLosses:
     CPU while the next steps are made, and are looked at after those: no GPU waits for Python, one that is not finite
     is seen before the epoch ends, and an epoch of many steps does not keep a tensor for each."""
 
-    def __init__(self, epoch: int, first_step: int, lr: Callable[[int], float], done: Tensor | None = None) -> None:
+    def __init__(self, epoch: int, first_step: int, lr: Callable[[int], float], done: Tensor = NO_LOSSES) -> None:
         self._epoch, self._first_step, self._lr = epoch, first_step, lr
-        self._arrived = [torch.empty(0) if done is None else done]  # float32, on the CPU
-        self._count = len(self._arrived[0])
+        self._arrived, self._seen = [done], len(done)  # float32, on the CPU; how many
+        self._count = len(done)
         self._coming: Callable[[], Tensor] | None = None
         self._newest: list[Tensor] = []
 
@@ -176,11 +177,10 @@ class StepLosses:
 
     def _receive(self) -> None:
         if self._coming:
-            values = self._coming()
-            before = sum(map(len, self._arrived))
-            self._coming = None
-            check_finite(values, self._first_step + before, self._epoch, self._lr)
-            self._arrived.append(values)
+            values, self._coming = self._coming(), None
+            check_finite(values, self._first_step + self._seen, self._epoch, self._lr)
+            self._arrived.append(values.clone())  # memory that a GPU can copy to is short, and used again
+            self._seen += len(values)
 
 
 @torch.no_grad()

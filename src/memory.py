@@ -1,6 +1,7 @@
 """The memory of the process: what was freed is kept for what comes next, what was read of a file is given back."""
 
 import ctypes
+import functools
 import mmap
 import sys
 from pathlib import Path
@@ -16,19 +17,16 @@ def keep_freed() -> None:
     cores a quarter of the time, for the preparation of a large table a fifth. One arena for all threads, as what is
     kept would else be kept once a thread. Other allocators are left alone.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # musl has none
-            libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-            libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-            libc.mallopt(M_ARENA_MAX, 1)
+    if sys.platform == "linux" and hasattr(_libc(), "mallopt"):  # musl has none
+        _libc().mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        _libc().mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        _libc().mallopt(M_ARENA_MAX, 1)
 
 
 def trim() -> None:
     """Give what was freed, and kept, back to the kernel."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)
+    if sys.platform == "linux" and hasattr(_libc(), "malloc_trim"):
+        _libc().malloc_trim(0)
 
 
 def is_mapped(start: int, stop: int) -> bool:
@@ -47,4 +45,9 @@ def release(start: int, stop: int) -> None:
     of a file that was only read (`is_mapped`): what else is there would be gone."""
     first, last = start // mmap.PAGESIZE * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
     if first < last:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
+        _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), MADV_DONTNEED)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

@@ -32,7 +32,7 @@ from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
 from src.graph import Recorded
-from src.loop import Epoch, Step, StepLosses, Trainer, accumulated_step, fit, go_on, train_step
+from src.loop import NO_LOSSES, Epoch, Step, StepLosses, Trainer, accumulated_step, fit, go_on, train_step
 from src.params import Params, changed
 from src.saving import Saver
 from src.sections import Train
@@ -117,10 +117,10 @@ def run(
     saver: Saver | None = None,
 ) -> Iterator[tuple[Epoch, State]]:
     """The epochs that are left after `state`, each with the state after it; `saver` saves between two steps."""
-    progress, done = Progress(), None
+    progress, done = Progress(), NO_LOSSES
     if state:
         progress = Progress(*(state[name] for name in asdict(Progress())))
-        done = state["losses"] if progress.step else None
+        done = state["losses"] if progress.step else NO_LOSSES
         # only now: what else runs in this process until the first step must not move them
         checkpoints.restore_random_states(state["random"])
     if progress.is_stopped(params.train.patience):

@@ -250,3 +250,34 @@ def test_the_learning_rate_of_each_step_reaches_the_optimizer(prepared_data):
     trainer, train, val = assemble(params, data)
     for epoch in loop.fit(trainer, train, val, 1, 4):
         assert trainer.optimizer.param_groups[0]["lr"] == epoch.lr == trainer.lr(epoch.number * len(train) - 1)
+
+
+@pytest.mark.parametrize("done", [0, 5, 32])
+@pytest.mark.parametrize("steps", [0, 1, 31, 32, 33, 65])
+def test_losses_of_steps_are_read_as_they_were_made(steps, done):
+    made = torch.rand(done + steps)
+    losses = loop.StepLosses(3, 100, lambda step: 0.1, made[:done])
+    for number, loss in enumerate(made[done:], start=done + 1):
+        losses.append(loss)
+        assert len(losses) == number
+        if number % 20 == 0:  # a checkpoint within the epoch
+            assert torch.equal(losses.read(), made[:number])
+    assert torch.equal(losses.read(), made)
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+@pytest.mark.parametrize(("done", "bad"), [(0, 0), (0, 40), (5, 44), (32, 69)])
+def test_a_loss_of_a_step_that_is_not_finite_is_named(done, bad, read_before):
+    made = torch.ones(70)
+    made[bad] = float("nan")
+
+    def read() -> None:
+        losses = loop.StepLosses(3, 100, lambda step: step / 1000, made[:done])
+        for loss in made[done:]:
+            if read_before and len(losses) == bad:
+                losses.read()
+            losses.append(loss)
+        losses.read()
+
+    with pytest.raises(RunError, match=f"nan in epoch 3, step {101 + bad}, at learning rate {(100 + bad) / 1000:g}"):
+        read()

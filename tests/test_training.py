@@ -99,12 +99,23 @@ def test_interrupt_and_resume_equals_the_uninterrupted_training(
     assert list(training.train(params, data, parts)) == []  # complete: nothing more to do
 
 
+@pytest.mark.parametrize("source", ["digits", "breast_cancer"])
+def test_data_that_is_read_in_chunks_trains_the_same(prepared_data, source):
+    params, data = prepared_data(source, "binary" if source == "breast_cancer" else "classification")
+    values = {"train.epochs": 3, "train.batch_size": 48}
+    resident, streamed = (
+        untimed(training.train(changed(params, {**values, "train.resident_gb": limit}), data)) for limit in (None, 0.0)
+    )
+    assert streamed == resident
+
+
 @pytest.mark.parametrize(
     ("source", "changes"),
     [
         ("digits", {"train.optimizer": "adamw", "train.clip_norm": 1.0}),
         ("digits", {"model.name": "cnn", "model.channels": [4], "train.sampler": "balanced", **AUGMENTED}),
         ("wine", {"train.optimizer": "sgd", "train.schedule": "one_cycle", "train.patience": 1}),
+        ("wine", {"train.resident_gb": 0.0}),
     ],
 )
 @pytest.mark.parametrize("ending", ["SIGINT", "SIGKILL"])

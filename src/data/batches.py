@@ -14,6 +14,7 @@ from src.augment import augment, width
 
 CHUNK = 1 << 25  # bytes of inputs that are brought to the device at once, where they do not all fit on it
 AHEAD = 1  # chunks that are read before they are needed
+TRIM_EVERY = 256  # batches after which what was freed is given back: a step of a large network wants it again
 REGION = 1 << 24  # bytes of a memory-mapped file that are held at once while rows of it are read
 GATHER = 1 << 20  # bytes of inputs that are gathered at once on the device: calls are saved, and the cache is not left
 ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsewhere
@@ -123,7 +124,8 @@ def stream(
 
     inputs: [N, ...] and targets: [N], on the CPU, memory-mapped perhaps; order: [M] on the CPU.
     """
-    groups = grouped(inputs, bounds, CHUNK)
+    groups, since_trim = grouped(inputs, bounds, CHUNK), 0
+    is_pinned = device.type == "cuda"  # such memory can be copied while the device computes
     readers = [
         (part, read_rows if memory.is_mapped(part.data_ptr(), part.data_ptr() + part.nbytes) else Tensor.__getitem__)
         for part in (inputs, targets)
@@ -132,20 +134,22 @@ def stream(
     def read(group: Bounds) -> list[Tensor]:
         rows, place = order[group[0][0] : group[-1][1]].sort()
         parts = [*(reader(part, rows) for part, reader in readers), place.argsort()]
-        # pinned memory is copied while the device computes
-        return [part.pin_memory() for part in parts] if device.type == "cuda" else parts
+        return [part.pin_memory() for part in parts] if is_pinned else parts
 
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
         for number, group in enumerate(groups):
-            *chunk, places = (part.to(device, non_blocking=True) for part in waiting.popleft().result())
+            *chunk, places = (part.to(device, non_blocking=is_pinned) for part in waiting.popleft().result())
             if number + AHEAD < len(groups):
                 waiting.append(pool.submit(read, groups[number + AHEAD]))
             first = group[0][0]
             within = [(start - first, stop - first) for start, stop in group]
             yield from zip(*(gather(part, places, within) for part in chunk), strict=True)
             del chunk, places
-            memory.trim()
+            since_trim += len(group)
+            if device.type == "cpu" and since_trim >= TRIM_EVERY:  # chunks leave holes that the next ones do not fit in
+                memory.trim()
+                since_trim = 0
 
 
 def read_rows(values: Tensor, rows: Tensor) -> Tensor:
@@ -155,6 +159,8 @@ def read_rows(values: Tensor, rows: Tensor) -> Tensor:
     count, found = max(REGION // a_row, 1), torch.empty(len(rows), *values.shape[1:], dtype=values.dtype)
     edges = torch.searchsorted(rows.long(), torch.arange(0, len(values) + count, count)).tolist()
     for number, (start, stop) in enumerate(pairwise(edges)):
+        if start == stop:
+            continue
         found[start:stop] = values[rows[start:stop]]
         memory.release(first + number * count * a_row, min(first + (number + 1) * count * a_row, last))
     return found
@@ -178,12 +184,12 @@ def generator_of(seed: int, epoch: int) -> torch.Generator:
 
 
 def shuffled(length: int, generator: torch.Generator) -> Tensor:
-    """Every number of range(length) once."""
+    """Every number of range(length) once, of the dtype that `place_type` says."""
     return torch.randperm(length, generator=generator, dtype=place_type(length))
 
 
 def place_type(length: int) -> torch.dtype:
-    """Of the numbers of so many rows: int32 takes half of the memory, where it is enough."""
+    """The dtype that numbers so many rows: int32 where it is enough, half of the memory of int64."""
     return torch.int32 if length < 1 << 31 else torch.int64
 
 

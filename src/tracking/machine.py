@@ -10,6 +10,12 @@ from typing import Any
 from src.tracking.outbox import Outbox
 
 EVERY = 1.0  # seconds
+# shares of a time and sums over it, since the reading before: of a moment they say nothing
+OVER_TIME = (
+    "system/cpu_utilization_percentage",
+    "system/network_receive_megabytes",
+    "system/network_transmit_megabytes",
+)
 LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no more is kept
 
 
@@ -23,20 +29,29 @@ def watch(box: Outbox, over: threading.Event) -> threading.Thread:
 
 def _watch(box: Outbox, over: threading.Event) -> None:
     monitors = _monitors()
+    _read(monitors)  # where what is over time begins
     box.load.mend()
-    is_over = False
+    is_over, is_first = False, True
     while not is_over:
         is_over = over.wait(EVERY)
         size = box.load.path.stat().st_size if box.load.path.exists() else 0
         if size > LARGEST and size - box.sent["load"] > LARGEST:
             continue
-        values: dict[str, float] = {}
-        for monitor in monitors:
-            monitor.collect_metrics()
-            values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
-            monitor.clear_metrics()
+        values = _read(monitors)
+        if is_over and is_first:
+            values = {name: value for name, value in values.items() if name not in OVER_TIME}
+        is_first = False
         with suppress(OSError):  # a disk that is full is for the training to tell
             box.load.append({"time": time.time(), "values": values})
+
+
+def _read(monitors: list[Any]) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for monitor in monitors:
+        monitor.collect_metrics()
+        values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+        monitor.clear_metrics()
+    return values
 
 
 def _monitors() -> list[Any]:

@@ -163,11 +163,11 @@ def main() -> int:
     importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
     stage = Stage()
     sender, pause, told = Sender(stage.tracking, stage.key, stage.got_on), 0.0, set[str]()
-    load = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
+    watching = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
     while True:
         is_last = stage.over.wait(pause)
-        if is_last and load:
-            load.join(LAST_READING)
+        if is_last and watching:
+            watching.join(LAST_READING)
         try:
             if is_last or not pause:  # at first, and of a stage that could not say how it ended
                 outbox.bury()

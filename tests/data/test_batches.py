@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from src import memory
 from src.augment import width
-from src.data.batches import ALIGNED, Batches, balanced, generator_of, read_rows, shuffled
+from src.data.batches import ALIGNED, TRIM_EVERY, Batches, balanced, generator_of, read_rows, shuffled
 
 ROWS = st.integers(1, 200)
 SIZES = st.integers(1, 60)
@@ -230,6 +231,35 @@ def test_a_file_that_does_not_fit_gives_the_batches_that_it_would(tmp_path, monk
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
     assert torch.equal(targets, torch.arange(20_000))  # it lies in no file
+
+
+def test_inputs_and_targets_of_a_file_are_streamed_and_given_back(tmp_path, monkeypatch):
+    released, release = [], memory.release
+    monkeypatch.setattr("src.data.batches.memory.release", lambda *span: released.append(span) or release(*span))
+    monkeypatch.setattr("src.data.batches.REGION", 1 << 16)
+    monkeypatch.setattr("src.data.batches.CHUNK", 1 << 18)
+    parts = {"rows": torch.arange(20_000), "targets": torch.arange(20_000), "inputs": torch.rand(20_000, 40)}
+    save_file(parts, tmp_path / "x.safetensors")
+    mapped = load_file(tmp_path / "x.safetensors")
+    streamed = Batches(mapped["inputs"], mapped["targets"], 128, seed=5, fits=False)
+    for (inputs, targets), (wanted, numbers) in zip(
+        streamed.epoch(1), Batches(parts["inputs"], parts["targets"], 128, seed=5).epoch(1), strict=True
+    ):
+        assert torch.equal(inputs, wanted)
+        assert torch.equal(targets, numbers)
+    assert {mapped["inputs"].data_ptr(), mapped["targets"].data_ptr()} <= {start for start, _ in released}
+    assert all(torch.equal(mapped[name], part) for name, part in parts.items())  # they can be read again
+
+
+def test_freed_memory_is_given_back_now_and_then_in_a_stream(monkeypatch):
+    trims = []
+    monkeypatch.setattr("src.data.batches.memory.trim", lambda: trims.append(1))
+    monkeypatch.setattr("src.data.batches.CHUNK", 1000)
+    batches = numbered(6000, 4)
+    batches.streamed = True
+    for _ in batches.epoch(1):
+        pass
+    assert 4 <= len(trims) <= 1500 / TRIM_EVERY
 
 
 def test_an_epoch_of_a_stream_can_be_left(monkeypatch):
