@@ -5,11 +5,13 @@
   lightning  a LightningModule and a Trainer; Adam at 0.001, batches of 64
   skorch     a NeuralNet; SGD at 0.1 for classes and at 0.01 for numbers, Adam at 0.002 for images; batches of 128
 
-The last three are bench/peers.py, with what the examples of each train with. All have the same network with the same
-first weights, the same rows, and as many epochs. After each epoch the test split is measured while the clock stands.
-Each is a program of its own, they take turns, and a round is a whole training with a seed of its own; all on the CPU.
-bench/results/quality.csv has every epoch, quality.png the curves; what was not measured anew stays in them.
-Those of Fashion-MNIST need its four files in data/raw/fashion-mnist (README).
+The last three (bench/peers.py) train as people begin with them, at one learning rate; what sets them apart from the
+first is the recipe and the tool: bench.loop has the tool alone. All have the same network with the same first weights,
+the same rows, and as many epochs. After each epoch the test split is measured while the clock stands. Each is a program
+of its own, they take turns, and a round is a whole training with a seed of its own; all on the CPU.
+
+bench/results/quality.csv has every epoch, quality.png the curves. Those of Fashion-MNIST need its four files in
+data/raw/fashion-mnist (README).
 """
 
 from __future__ import annotations
@@ -48,20 +50,22 @@ TABLE = report.RESULTS / "quality.csv"
 def main() -> None:
     parser = report.parser("quality", __doc__, rounds=5)
     parser.add_argument("--only", choices=EXPERIMENTS, action="append", help="this experiment; may be repeated")
-    parser.add_argument("--alone", action="store_true", help="Loopline without the others")
+    parser.add_argument("--alone", action="store_true", help="Loopline without the others, which draws no curve")
     parser.add_argument("--run", nargs=2, metavar=("NAME", "EXPERIMENT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         run(*options.run)
         return
     names = options.only or (QUICK if options.quick else EXPERIMENTS)
-    contestants = CONTESTANTS[:1] if options.alone else CONTESTANTS
-    rounds = 1 if options.quick else options.rounds
-    table = pd.concat([measured(name, contestants, rounds) for name in names], ignore_index=True)
-    if not options.quick:
-        table = keep(table)
-    headlines = [line for name in table["experiment"].unique() for line in compare(name, table)]
-    report.finish("quality", not options.quick, options.json, headlines, summary(table))
+    for name in names:
+        source_of(name)
+    for name in names:
+        contestants = CONTESTANTS[:1] if options.alone else CONTESTANTS
+        table = measured(name, contestants, 1 if options.quick else options.rounds)
+        if not (options.quick or options.alone):
+            keep(name, table)
+        title = f"quality, {name}" + ", alone" * options.alone
+        report.finish(title, not options.quick, options.json, compare(name, table), summary(table))
 
 
 def measured(name: str, contestants: tuple[str, ...], rounds: int) -> pd.DataFrame:
@@ -76,7 +80,7 @@ def measured(name: str, contestants: tuple[str, ...], rounds: int) -> pd.DataFra
                 of = {"experiment": name, "contestant": contestant, "seed": seed, "measure": facts["measure"]}
                 rows += [{**of, "epoch": epoch, **point} for epoch, point in enumerate(facts["curve"], start=1)]
             cli.say(f"{name}: round {seed + 1} of {rounds} is over")
-    return pd.DataFrame(rows).assign(commit=report.commit())
+    return pd.DataFrame(rows)
 
 
 def experiment(name: str, **values: Any) -> Params:
@@ -87,15 +91,23 @@ def experiment(name: str, **values: Any) -> Params:
     return changed(Params(), {**{key: load(value) for key, _, value in settings}, "train.device": "cpu", **values})
 
 
+def source_of(name: str) -> Path | None:
+    """The file or folder that an experiment reads; None for a bundled set, InputError when it is not there."""
+    source = Path(experiment(name).prepare.source)
+    if len(source.parts) == 1:
+        return None
+    if not source.exists():
+        raise InputError(f"{source} is missing: the README says where its files are to be had")
+    return source
+
+
 def make(name: str, folder: Path) -> None:
     """The data of an experiment, prepared in `folder`; its params beside them."""
     from src.data.prepare import prepare
 
-    params, source = experiment(name), Path(experiment(name).prepare.source)
+    params, source = experiment(name), source_of(name)
     (folder / "experiments").symlink_to(Path("experiments").resolve())
-    if len(source.parts) > 1:  # no bundled set
-        if not source.exists():
-            raise InputError(f"{source} is missing: the README says where its files are to be had")
+    if source:
         (folder / source.parent).mkdir(parents=True)
         (folder / source).symlink_to(source.resolve())
     with chdir(folder):
@@ -103,7 +115,7 @@ def make(name: str, folder: Path) -> None:
 
 
 class Curve:
-    """The measure of the test split after each epoch, and the seconds that were trained until then."""
+    """The measure of the test split after each epoch, and the seconds that were trained until then, from `start` on."""
 
     def __init__(self, params: Params, data: Data) -> None:
         from src.data import prepared
@@ -114,7 +126,10 @@ class Curve:
         self._loss = losses.build(DEFAULT_LOSS[params.task])
         self._measure = partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit)
         self.measure, self.points = MEASURES[params.task], list[dict[str, float]]()
-        self._seconds, self._start = 0.0, time.perf_counter()
+        self._seconds = self._start = 0.0
+
+    def start(self) -> None:
+        self._start = time.perf_counter()
 
     def after_epoch(self, model: nn.Module) -> None:
         from src.loop import evaluate
@@ -127,14 +142,17 @@ class Curve:
 
 
 def run(contestant: str, name: str) -> None:
-    """Be a contestant until ended: a training a turn, each with a seed of its own."""
+    """Be a contestant until ended: a training a turn, each with a seed of its own. Before the first a short one, with
+    the imports."""
     from src import training
 
     data = training.load_data()
+    few = data._replace(train=data.train._make(part[:256] for part in data.train))
+    train = loopline if contestant == "loopline" else partial(peer, peers.PEERS[contestant])
+    train(experiment(name, **{"train.epochs": 1, "train.warmup_epochs": 0.0}), few)
     turns.lap()
     for seed in itertools.count():
-        params = experiment(name, seed=seed)
-        curve = loopline(params, data) if contestant == "loopline" else peer(contestant, params, data)
+        curve = train(experiment(name, seed=seed), data)
         turns.lap(measure=curve.measure, curve=curve.points)
 
 
@@ -144,12 +162,13 @@ def loopline(params: Params, data: Data) -> Curve:
     found: list[Trainer] = []
     epochs = training.train(params, data, watch=lambda trainer, _: found.append(trainer))
     curve = Curve(params, data)
+    curve.start()
     for _ in epochs:
         curve.after_epoch(found[0].model)
     return curve
 
 
-def peer(contestant: str, params: Params, data: Data) -> Curve:
+def peer(train: peers.Peer, params: Params, data: Data) -> Curve:
     import torch
 
     from src import training
@@ -158,7 +177,7 @@ def peer(contestant: str, params: Params, data: Data) -> Curve:
     model, loss = trainer.model.to(memory_format=torch.contiguous_format), losses.build(DEFAULT_LOSS[params.task])
     inputs = torch.cat([inputs for inputs, _ in batches])
     optimizer, lr, size = torch.optim.Adam, 0.001, 64
-    if contestant == "skorch":
+    if train is peers.skorch:
         size = 128
         if inputs.ndim == 4:
             lr = 0.002
@@ -166,44 +185,42 @@ def peer(contestant: str, params: Params, data: Data) -> Curve:
             optimizer, lr = torch.optim.SGD, 0.1 if params.task in metrics.PROBABILISTIC else 0.01
     work = peers.Work(model, loss, inputs, batches.targets, size, optimizer, lr, params.train.epochs)
     curve = Curve(params, data)
-    peers.PEERS[contestant](work, lambda _: curve.after_epoch(model))
+    curve.start()
+    train(work, lambda _: curve.after_epoch(model))
     return curve
 
 
-def keep(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep these trainings in place of those with the same contestants and seeds; draw, and give, all that there are
-    then."""
-    one = ["experiment", "contestant", "seed"]
+def keep(name: str, table: pd.DataFrame) -> None:
+    """Keep the epochs of an experiment in place of those before, and draw those of all."""
+    table = table.assign(commit=report.commit())
     if TABLE.exists():
         before = pd.read_csv(TABLE, dtype={"commit": str})
-        is_new = before[one].apply(tuple, axis=1).isin(set(table[one].apply(tuple, axis=1)))
-        table = pd.concat([before[~is_new], table])
-    table = table.sort_values([*one, "epoch"], ignore_index=True)
+        table = pd.concat([before[before["experiment"] != name], table])
+    table = table.sort_values(["experiment", "contestant", "seed", "epoch"], ignore_index=True)
     files.write_bytes(TABLE, table.to_csv(index=False, float_format="%.6g").encode())
     plots.write(report.RESULTS, {TABLE.stem: curves.picture(table)})
-    return table
 
 
 def compare(name: str, table: pd.DataFrame) -> list[report.Headline]:
-    """How many times as long as Loopline each of the others takes to what it has reached in the end, seed by seed; 0
-    where Loopline does not reach that."""
-    of_it = dict(list(table[table["experiment"] == name].groupby("contestant")))
+    """How many times as long as Loopline each of the others takes until it stays at least as good as it is in the end,
+    seed by seed; 0 where Loopline does not."""
+    of_it = dict(list(table.groupby("contestant")))
     ours, lines = of_it.pop("loopline"), []
-    measure = ours["measure"].iloc[0]
     for who, theirs in of_it.items():
         rounds = [(part, ours[ours["seed"] == seed]) for seed, part in theirs.groupby("seed")]
-        ends = [part["value"].iloc[-1] for part, _ in rounds]
-        taken = [[seconds_to(measure, end, one) for one in each] for end, each in zip(ends, rounds, strict=True)]
+        taken = [[seconds_to(part["value"].iloc[-1], one) for one in (part, own)] for part, own in rounds]
         seconds = pd.DataFrame(taken, columns=["theirs", "ours"])
-        what = f"{name}: times as fast as {who} to the {measure} that it ends with"
+        what = f"{name}: times as fast as {who} to the {ours['measure'].iloc[0]} that it ends with"
         lines.append(report.Headline(what, turns.ratio(seconds["theirs"], seconds["ours"]), "more than 1"))
     return lines
 
 
-def seconds_to(measure: str, value: float, epochs: pd.DataFrame) -> float:
-    """Until an epoch of one training was as good as `value`; infinite where none was."""
-    is_there = epochs["value"] >= value if metrics.METRICS[measure].goal == "maximise" else epochs["value"] <= value
-    return epochs.loc[is_there, "seconds"].min() if is_there.any() else float("inf")
+def seconds_to(value: float, epochs: pd.DataFrame) -> float:
+    """Until the epochs of one training stay as good as `value`; infinite where they do not."""
+    sign = 1 if metrics.METRICS[epochs["measure"].iloc[0]].goal == "maximise" else -1
+    worst_from_here = (sign * epochs["value"])[::-1].cummin()[::-1]
+    there = epochs.loc[worst_from_here >= sign * value, "seconds"]
+    return float("inf") if there.empty else there.min()
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
