@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#1f5fa8", "#8a8f98", "#7b4fa3", "#c25b12", "#2c7a4b")
-SHOWN = 0.1  # epochs from this share of a training on set the scale: the first ones would press the rest into a line
+SHOWN = 0.25  # epochs from this share of a training on set the scale: the first ones would press the rest into a line
 
 
 def picture(table: pd.DataFrame) -> Figure:
@@ -22,7 +22,8 @@ def picture(table: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure
 
     names = list(table["experiment"].unique())
-    colours = dict(zip(table["contestant"].unique(), itertools.cycle(COLOURS), strict=False))
+    contestants = sorted(table["contestant"].unique(), key=lambda name: (name != "loopline", name))
+    colours = dict(zip(contestants, itertools.cycle(COLOURS), strict=False))
     columns = min(len(names), 4)
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4 * columns, 3.4 * rows), layout="constrained")
@@ -35,8 +36,8 @@ def picture(table: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Any, name: str, table: pd.DataFrame, colours: dict[str, str]) -> None:
-    for contestant, of_it in table.groupby("contestant"):
-        colour, epochs = colours[str(contestant)], of_it.groupby("epoch")
+    for contestant, colour in colours.items():
+        epochs = table[table["contestant"] == contestant].groupby("epoch")
         seconds, values = epochs["seconds"].median(), epochs["value"]
         axes.plot(seconds, values.median(), color=colour, label=contestant, linewidth=1.4)
         axes.fill_between(seconds, values.min(), values.max(), color=colour, alpha=0.15, linewidth=0)

@@ -55,9 +55,10 @@ def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
 
 
 def finish(name: str, is_kept: bool, is_json: bool, headlines: list[Headline], table: pd.DataFrame) -> None:
-    """Print the outcome of a benchmark, and keep it in place of the one before."""
+    """Print the outcome of a benchmark, or of the part of it that follows a comma in the name, and keep it in place of
+    the one before."""
     entry = {
-        "command": " ".join(["python", "-m", f"bench.{name}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"bench.{name.partition(',')[0]}", *sys.argv[1:]]),
         "commit": commit(),
         "day": time.strftime("%Y-%m-%d"),
         "device": device(),
