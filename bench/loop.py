@@ -90,6 +90,7 @@ def main() -> None:
     if options.run:
         run(*options.run)
         return
+    peers.check()
     rows, headlines = [], []
     for name in options.only or WORKLOADS:
         rounds = 1 if options.quick else options.rounds

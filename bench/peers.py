@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from src.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +25,16 @@ class Work(NamedTuple):
     optimizer: Any
     lr: float
     epochs: int
+
+
+def check() -> None:
+    """InputError when one of them is not installed."""
+    missing = [name for name in ("lightning", "skorch") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{' and '.join(missing)} cannot be imported. Install what is measured against: "
+            "python -m pip install -c requirements.lock -r bench/requirements.txt"
+        )
 
 
 def loader(work: Work) -> Any:

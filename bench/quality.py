@@ -10,8 +10,8 @@ first is the recipe and the tool: bench.loop has the tool alone. All have the sa
 the same rows, and as many epochs. After each epoch the test split is measured while the clock stands. Each is a program
 of its own, they take turns, and a round is a whole training with a seed of its own; all on the CPU.
 
-bench/results/quality.csv has every epoch, quality.png the curves. Those of Fashion-MNIST need its four files in
-data/raw/fashion-mnist (README).
+bench/results/quality-<device>.csv has every epoch, and the picture beside it the curves. Those of Fashion-MNIST need its
+four files in data/raw/fashion-mnist (README).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EXPERIMENTS = {path.stem: path for path in sorted(Path("experiments").glob("*.tx
 CONTESTANTS = ("loopline", *peers.PEERS)
 QUICK = ("digits", "diabetes")
 MEASURES = {"classification": "accuracy", "binary": "accuracy", "regression": "rmse", "robust_regression": "mae"}
-TABLE = report.RESULTS / "quality.csv"
+TABLE = report.RESULTS / f"quality-{report.slug(report.device())}.csv"
 
 
 def main() -> None:
@@ -57,6 +57,8 @@ def main() -> None:
         run(*options.run)
         return
     names = options.only or (QUICK if options.quick else EXPERIMENTS)
+    if not options.alone:
+        peers.check()
     for name in names:
         source_of(name)
     for name in names:

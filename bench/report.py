@@ -49,9 +49,15 @@ def parser(name: str, doc: str | None, rounds: int) -> argparse.ArgumentParser:
         prog=f"python -m bench.{name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--quick", action="store_true", help="a short form, to see that it works; nothing is kept")
-    options.add_argument("--rounds", type=int, default=rounds, help=f"times that each is measured ({rounds})")
+    options.add_argument("--rounds", type=_count, default=rounds, help=f"times that each is measured ({rounds})")
     options.add_argument("--json", action="store_true", help="print what would be kept, as JSON")
     return options
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
 
 
 def finish(name: str, is_kept: bool, is_json: bool, headlines: list[Headline], table: pd.DataFrame) -> None:
