@@ -10,8 +10,8 @@ first is the recipe and the tool: bench.loop has the tool alone. All have the sa
 the same rows, and as many epochs. After each epoch the test split is measured while the clock stands. Each is a program
 of its own, they take turns, and a round is a whole training with a seed of its own; all on the CPU.
 
-bench/results/quality-<device>.csv has every epoch, and the picture beside it the curves. Those of Fashion-MNIST need its
-four files in data/raw/fashion-mnist (README).
+bench/results/quality-<device>.csv has every epoch, and the picture beside it the curves. What trains on Fashion-MNIST
+needs its four files in data/raw/fashion-mnist (README).
 """
 
 from __future__ import annotations
