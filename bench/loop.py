@@ -205,12 +205,10 @@ def limit(trainer: Trainer, batches: Batches, watch: Watch) -> None:
 
 
 def peer(train: peers.Peer, trainer: Trainer, batches: Batches, watch: Watch) -> None:
-    """The network as peers are given it, in torch's usual memory format, with images scaled and in memory, and Adam
-    with torch's defaults."""
+    """What trains by Adam with torch's defaults."""
     import torch
 
-    model, inputs = trainer.model.to(memory_format=torch.contiguous_format), torch.cat([part for part, _ in batches])
-    size = batches.sizes[0]
+    (model, inputs), size = peers.given(trainer, batches), batches.sizes[0]
     train(peers.Work(model, trainer.loss, inputs, batches.targets, size, torch.optim.Adam, LR, NEVER), watch.epoch)
 
 

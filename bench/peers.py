@@ -11,6 +11,9 @@ from src.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from src.data.batches import Batches
+    from src.loop import Trainer
+
 AfterEpoch = Callable[[float], None]  # called with the mean loss of each epoch
 
 
@@ -35,6 +38,13 @@ def check() -> None:
             f"{' and '.join(missing)} cannot be imported. Install what is measured against: "
             "python -m pip install -c requirements.lock -r bench/requirements.txt"
         )
+
+
+def given(trainer: Trainer, batches: Batches) -> tuple[nn.Module, Tensor]:
+    """The network in torch's usual memory format, and all inputs, scaled."""
+    import torch
+
+    return trainer.model.to(memory_format=torch.contiguous_format), torch.cat([inputs for inputs, _ in batches])
 
 
 def loader(work: Work) -> Any:

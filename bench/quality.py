@@ -66,8 +66,8 @@ def main() -> None:
         table = measured(name, contestants, 1 if options.quick else options.rounds)
         if not (options.quick or options.alone):
             keep(name, table)
-        title = f"quality, {name}" + ", alone" * options.alone
-        report.finish(title, not options.quick, options.json, compare(name, table), summary(table))
+        part = name + ", alone" * options.alone
+        report.finish("quality", not options.quick, options.json, compare(name, table), summary(table), part)
 
 
 def measured(name: str, contestants: tuple[str, ...], rounds: int) -> pd.DataFrame:
@@ -176,8 +176,7 @@ def peer(train: peers.Peer, params: Params, data: Data) -> Curve:
     from src import training
 
     trainer, batches, _ = training.assemble(params, data)
-    model, loss = trainer.model.to(memory_format=torch.contiguous_format), losses.build(DEFAULT_LOSS[params.task])
-    inputs = torch.cat([inputs for inputs, _ in batches])
+    (model, inputs), loss = peers.given(trainer, batches), losses.build(DEFAULT_LOSS[params.task])
     optimizer, lr, size = torch.optim.Adam, 0.001, 64
     if train is peers.skorch:
         size = 128

@@ -60,11 +60,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def finish(name: str, is_kept: bool, is_json: bool, headlines: list[Headline], table: pd.DataFrame) -> None:
-    """Print the outcome of a benchmark, or of the part of it that follows a comma in the name, and keep it in place of
-    the one before."""
+def finish(
+    name: str, is_kept: bool, is_json: bool, headlines: list[Headline], table: pd.DataFrame, part: str = ""
+) -> None:
+    """Print the outcome of a benchmark, or of a part of it, and keep it in place of the one before."""
     entry = {
-        "command": " ".join(["python", "-m", f"bench.{name.partition(',')[0]}", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", f"bench.{name}", *sys.argv[1:]]),
         "commit": commit(),
         "day": time.strftime("%Y-%m-%d"),
         "device": device(),
@@ -81,7 +82,9 @@ def finish(name: str, is_kept: bool, is_json: bool, headlines: list[Headline], t
     if is_kept:
         path = RESULTS / f"{slug(device())}.json"
         kept = json.loads(path.read_bytes()) if path.exists() else {}
-        files.write_bytes(path, (json.dumps(kept | {name: entry}, indent=1) + "\n").encode())
+        files.write_bytes(
+            path, (json.dumps(kept | {f"{name}, {part}" if part else name: entry}, indent=1) + "\n").encode()
+        )
         cli.say(f"kept in {path}")
 
 

@@ -145,11 +145,10 @@ class StepLosses:
     CPU while the next steps are made, and are looked at after those: no GPU waits for Python, one that is not finite
     is seen before the epoch ends, and an epoch of many steps does not keep a tensor for each."""
 
-    def __init__(self, epoch: int, first_step: int, lr: Callable[[int], float], done: Tensor = NO_LOSSES) -> None:
+    def __init__(self, epoch: int, first_step: int, lr: Callable[[int], float], done: Tensor) -> None:
         self._epoch, self._first_step, self._lr = epoch, first_step, lr
-        self._arrived, self._seen = [done], len(done)  # float32, on the CPU; how many
-        self._count = len(done)
-        self._coming: Callable[[], Tensor] | None = None
+        self._arrived, self._count = [done], len(done)  # float32, on the CPU; of all
+        self._coming: tuple[Callable[[], Tensor], int] | None = None  # and the step of the first
         self._newest: list[Tensor] = []
 
     def __len__(self) -> int:
@@ -172,15 +171,15 @@ class StepLosses:
 
     def _send(self) -> None:
         self._receive()
-        self._coming = device.to_host(torch.stack(self._newest))
-        self._newest = []
+        first = self._first_step + self._count - len(self._newest)
+        self._coming, self._newest = (device.to_host(torch.stack(self._newest)), first), []
 
     def _receive(self) -> None:
         if self._coming:
-            values, self._coming = self._coming(), None
-            check_finite(values, self._first_step + self._seen, self._epoch, self._lr)
+            (arrive, first), self._coming = self._coming, None
+            values = arrive()
+            check_finite(values, first, self._epoch, self._lr)
             self._arrived.append(values.clone())  # memory that a GPU can copy to is short, and used again
-            self._seen += len(values)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 from src.tracking.outbox import Outbox
 
 EVERY = 1.0  # seconds
-# shares of a time and sums over it, since the reading before: of a moment they say nothing
+# a share of the time since the reading before, and sums since the first: of a moment they say nothing
 OVER_TIME = (
     "system/cpu_utilization_percentage",
     "system/network_receive_megabytes",
@@ -20,8 +20,8 @@ LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no 
 
 
 def watch(box: Outbox, over: threading.Event) -> threading.Thread:
-    """Put a reading into the outbox now and then, and one when it is over, from the thread that is returned: a training
-    may be shorter than what this process needs to get started."""
+    """Put a reading into the outbox now and then, from the thread that is returned, until it is over. A training that
+    is over before the first has one all the same, of what can be told of a moment."""
     thread = threading.Thread(target=_watch, args=(box, over), name="machine", daemon=True)
     thread.start()
     return thread
@@ -31,18 +31,20 @@ def _watch(box: Outbox, over: threading.Event) -> None:
     monitors = _monitors()
     _read(monitors)  # where what is over time begins
     box.load.mend()
-    is_over, is_first = False, True
-    while not is_over:
-        is_over = over.wait(EVERY)
+    if over.wait(EVERY):
+        _put(box, {name: value for name, value in _read(monitors).items() if name not in OVER_TIME})
+        return
+    while True:
         size = box.load.path.stat().st_size if box.load.path.exists() else 0
-        if size > LARGEST and size - box.sent["load"] > LARGEST:
-            continue
-        values = _read(monitors)
-        if is_over and is_first:
-            values = {name: value for name, value in values.items() if name not in OVER_TIME}
-        is_first = False
-        with suppress(OSError):  # a disk that is full is for the training to tell
-            box.load.append({"time": time.time(), "values": values})
+        if size <= LARGEST or size - box.sent["load"] <= LARGEST:
+            _put(box, _read(monitors))
+        if over.wait(EVERY):
+            return
+
+
+def _put(box: Outbox, values: dict[str, float]) -> None:
+    with suppress(OSError):  # a disk that is full is for the training to tell
+        box.load.append({"time": time.time(), "values": values})
 
 
 def _read(monitors: list[Any]) -> dict[str, float]:
