@@ -21,11 +21,11 @@ def steps(project, run_id, key):
     return [metric.step for metric in project.client.get_metric_history(run_id, key)]
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=120, pause=0.05):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def history_of(project):
@@ -152,8 +152,9 @@ def test_the_four_tasks_in_temporary_and_queued_experiments_reach_the_one_store(
     for way, (source, task) in zip(ways, tasks, strict=True):
         project.run("dvc", "exp", "run", way, "-S", f"prepare.source={source}", "-S", f"task={task}", *SHORT)
     try:
-        project.run("dvc", "queue", "start", "-j", "2")
-        wait_for(lambda: project.run("dvc", "queue", "status").count("Success") == 3, seconds=240)
+        # not to its last line: the workers hold on to its output until the queue is empty
+        assert project.start("dvc", "queue", "start", "-j", "2").wait(timeout=120) == 0
+        wait_for(lambda: project.run("dvc", "queue", "status").count("Success") == 3, seconds=600, pause=2)
     finally:
         project.run("dvc", "queue", "stop", "--kill", code=None)
     runs = {run.data.tags["task"]: run for run in project.runs()}
