@@ -21,6 +21,7 @@ class Fused:
     """
 
     kept: tuple[str, ...] = ()
+    settings: dict[str, Any]  # what else the kernel takes, the same at each step
     _step_supports_amp_scaling = True  # torch.amp.GradScaler looks for it: else it waits for the device at each step
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
@@ -72,6 +73,18 @@ class Adam(Fused):
     kept = ("exp_avg", "exp_avg_sq")
     kernel: Callable[..., None] = staticmethod(torch._fused_adam_)
 
+    def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        super().__init__(parameters, lr)
+        self.settings = {"beta1": betas[0], "beta2": betas[1], "weight_decay": 0.0, "eps": 1e-8}
+
+    def _move(self, *columns: Sequence[Any], **changing: Any) -> None:
+        steps = [self.step_count] * len(columns[0])
+        self.kernel(*columns, [], steps, amsgrad=False, maximize=False, **self.settings, **changing)
+
+
+class AdamW(Adam):
+    kernel: Callable[..., None] = staticmethod(torch._fused_adamw_)
+
     def __init__(
         self,
         parameters: Iterable[Tensor],
@@ -79,16 +92,8 @@ class Adam(Fused):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, lr)
-        self._settings = {"beta1": betas[0], "beta2": betas[1], "weight_decay": weight_decay, "eps": 1e-8}
-
-    def _move(self, *columns: Sequence[Any], **changing: Any) -> None:
-        steps = [self.step_count] * len(columns[0])
-        self.kernel(*columns, [], steps, amsgrad=False, maximize=False, **self._settings, **changing)
-
-
-class AdamW(Adam):
-    kernel: Callable[..., None] = staticmethod(torch._fused_adamw_)
+        super().__init__(parameters, lr, betas)
+        self.settings["weight_decay"] = weight_decay
 
 
 class SGD(Fused):
@@ -97,10 +102,10 @@ class SGD(Fused):
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float, weight_decay: float = 0.0) -> None:
         self.kept = ("momentum_buffer",) if momentum else ()
         super().__init__(parameters, lr)
-        self._settings: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay}
-        self._settings |= {"dampening": 0.0, "nesterov": False}
+        self.settings: dict[str, Any] = {"momentum": momentum, "weight_decay": weight_decay}
+        self.settings |= {"dampening": 0.0, "nesterov": False}
 
     def _move(self, *columns: Sequence[Any], **changing: Any) -> None:
         # a buffer of zeros is after the first step what torch.optim's is: the gradient
         none: list[Sequence[Any]] = [] if self.kept else [[]]
-        self.kernel(*columns, *none, maximize=False, is_first_step=False, **self._settings, **changing)
+        self.kernel(*columns, *none, maximize=False, is_first_step=False, **self.settings, **changing)

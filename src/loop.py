@@ -82,13 +82,26 @@ def fit(
         start, skipped = time.perf_counter(), train.samples(len(done))
         losses = train_epoch(trainer, train, number, done, between)
         seconds, done = time.perf_counter() - start, NO_LOSSES
-        outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
-        val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
-        if not math.isfinite(val_loss):
-            raise RunError(f"the validation loss is {val_loss} after epoch {number}. Try a smaller train.lr")
-        lr = trainer.lr(number * len(train) - 1)
-        mean, speed = weighted_mean(losses, train.sizes), (len(train.targets) - skipped) / seconds
-        yield Epoch(number, lr, {"loss": mean}, val_metrics, speed, losses)
+        given = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
+        yield concluded(trainer, train, number, losses, (len(train.targets) - skipped) / seconds, *given)
+
+
+def concluded(
+    trainer: Trainer,
+    train: Batches,
+    number: int,
+    losses: Tensor,
+    samples_per_second: float,
+    outputs: Tensor,
+    targets: Tensor,
+    val_loss: float,
+) -> Epoch:
+    """An epoch from the losses of its steps and what `evaluate` gave after it. RunError when that is not finite."""
+    val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
+    if not math.isfinite(val_loss):
+        raise RunError(f"the validation loss is {val_loss} after epoch {number}. Try a smaller train.lr")
+    lr, mean = trainer.lr(number * len(train) - 1), weighted_mean(losses, train.sizes)
+    return Epoch(number, lr, {"loss": mean}, val_metrics, samples_per_second, losses)
 
 
 def train_epoch(

@@ -22,7 +22,8 @@ DEFAULT_LOSS = {
 
 
 class Loss(NamedTuple):
-    """`build()` gives a module that maps (outputs, targets) to a scalar tensor, for the tasks named."""
+    """`build()` gives a module that maps (outputs, targets) to a scalar tensor, for the tasks named; as those of torch
+    it has `reduction`, "mean", and gives the loss of each sample where that is "none"."""
 
     build: Callable[[], nn.Module]
     tasks: tuple[str, ...]
@@ -50,11 +51,12 @@ def build(name: str, settings: Any = None, target: Any = None) -> nn.Module:
     class Weighted(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.loss = loss
+            self.loss, self.reduction = loss, "mean"
             self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
         def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-            return (loss(outputs, targets) * self.get_buffer("weights")[targets.long()]).mean()
+            each = loss(outputs, targets) * self.get_buffer("weights")[targets.long()]
+            return each.mean() if self.reduction == "mean" else each
 
     return Weighted()
 

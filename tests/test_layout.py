@@ -23,7 +23,7 @@ LAYERS = [
     ["journal", "mistakes"],
     ["sections"],
     ["params", "params_table", "data/schema", "data/batches"],
-    ["data/*", "models", "device", "checkpoints"],
+    ["data/*", "models", "device", "checkpoints", "stacked"],
     [
         "loop",
         "fingerprint",
@@ -36,7 +36,7 @@ LAYERS = [
         "tracking/outbox",
         "tracking/store",
     ],
-    ["bottleneck", "saving"],
+    ["bottleneck", "lanes", "saving"],
     ["profile", "training", "serving", "tracking/*"],
     ["evaluation"],
     ["export", "reuse", "compare/*", "tune/*"],
@@ -46,6 +46,8 @@ LAYERS = [
 TORCH_ONLY = [
     "augment",
     "loop",
+    "lanes",
+    "stacked",
     "graph",
     "checkpoints",
     "models",

@@ -1,0 +1,254 @@
+"""Trainings that run as one program, a lane each: one step is made for all of them with the operations of one.
+
+A lane is what src/loop.py would train alone, with its own learning rate, schedule, optimizer, dropout and order of the
+samples, and gives the same epochs, to rounding. What has to be equal is what the operations are made of: architecture,
+loss, batch size, data. A lane that ends is taken out, and costs nothing from then on.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.data.batches import Batches
+from src.errors import RunError
+from src.fused import SGD, Adam, AdamW, Fused
+from src.loop import Epoch, Trainer, check_finite, concluded, train_step, weighted_mean
+from src.stacked import Stacked
+
+Told = dict[int, Epoch | RunError]
+
+
+def obstacle(trainers: Sequence[Trainer]) -> str | None:
+    """Why these cannot be lanes of one program, if they cannot."""
+    for trainer in trainers:
+        if type(trainer.optimizer) not in RULES:
+            return f"there is no rule in src/lanes.py for the optimizer {type(trainer.optimizer).__name__}"
+        if trainer.step is not train_step:
+            return "train.accumulate, train.cuda_graph and train.fail_on_wait make steps of one training"
+        if trainer.scaler.is_enabled():
+            return "train.precision fp16 scales the gradients of one training"
+        if getattr(trainer.loss, "reduction", None) != "mean":
+            return "the loss has no `reduction`, so the lanes' losses cannot be told apart"
+    return None
+
+
+class Lanes:
+    """Trainings from their first epoch on. `trainers` and `train` have one entry a lane, in the same order; the batches
+    may differ in their seed alone. ValueError for networks that are not of one architecture.
+
+    numbers: the lanes that are left, by their place in `trainers`.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], train: Sequence[Batches], val: Batches) -> None:
+        kinds = [kind(trainer.optimizer) for trainer in trainers]
+        self.numbers = sorted(range(len(trainers)), key=kinds.__getitem__)
+        self._trainers, self._train, self._val = trainers, train, val
+        self._network = Stacked([trainers[lane].model for lane in self.numbers])
+        self._loss = copy.copy(trainers[0].loss)
+        self._loss.reduction = "none"  # type: ignore[assignment]
+        like = next(iter(self._network.weights.values()))
+        self._rules = []
+        for _, lanes in groupby(self.numbers, kinds.__getitem__):
+            optimizers = [trainers[lane].optimizer for lane in lanes]
+            self._rules.append(RULES[type(optimizers[0])](optimizers, like))  # type: ignore[arg-type]
+        self._arrange()
+
+    def fit(self, last: int) -> Iterator[Told]:
+        """Train all lanes to the epoch `last`, counted from 1; after each epoch, what it gave each lane. A lane whose
+        loss is not finite gives its RunError, and is out. Between two epochs the caller may `drop` lanes."""
+        for number in range(1, last + 1):
+            if not self.numbers:
+                return
+            yield self._epoch(number)
+
+    def drop(self, lanes: Collection[int]) -> None:
+        """Take lanes out, by their numbers: what they are made of is given up."""
+        left = [place for place, lane in enumerate(self.numbers) if lane not in lanes]
+        if len(left) == len(self.numbers):
+            return
+        first = 0
+        for rule in self._rules:
+            own = [place - first for place in left if first <= place < first + len(rule)]
+            first += len(rule)
+            rule.keep(torch.tensor(own, dtype=torch.int64))
+        self._rules = [rule for rule in self._rules if len(rule)]
+        self.numbers = [self.numbers[place] for place in left]
+        if left:
+            self._network.keep(torch.tensor(left))
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """What follows from the lanes that are left."""
+        lanes = [self._trainers[lane] for lane in self.numbers]
+        batches = {self._train[lane].seed: self._train[lane] for lane in self.numbers}
+        self._batches = list(batches.values())  # one for each order of the samples
+        places = {seed: place for place, seed in enumerate(batches)}
+        self._order = torch.tensor([places[self._train[lane].seed] for lane in self.numbers])
+        limits = [lane.clip_norm or float("inf") for lane in lanes]
+        self._limits = torch.tensor(limits, dtype=torch.float64) if min(limits) < float("inf") else None
+
+    def _epoch(self, number: int) -> Told:
+        start = time.perf_counter()
+        losses = self._train_epoch(number).cpu()
+        speed = len(self._batches[0].targets) / (time.perf_counter() - start)
+        outputs, targets, val_losses = self._evaluate()
+        told: Told = {}
+        if outputs.ndim == 3:
+            outputs = outputs.transpose(1, 2).contiguous()
+        for place, lane in enumerate(self.numbers):
+            trainer, batches = self._trainers[lane], self._batches[0]
+            own = losses[:, place]
+            try:
+                check_finite(own, (number - 1) * len(batches), number, trainer.lr)
+                told[lane] = concluded(trainer, batches, number, own, speed, outputs[place], targets, val_losses[place])
+            except RunError as error:
+                told[lane] = error
+        self.drop([lane for lane, what in told.items() if isinstance(what, RunError)])
+        return told
+
+    def _train_epoch(self, number: int) -> Tensor:
+        """One pass; the loss of each step of each lane, [steps, K], on the device."""
+        first = (number - 1) * len(self._batches[0])
+        steps = range(first, first + len(self._batches[0]))
+        weights = list(self._network.weights.values())
+        lanes = [self._trainers[lane] for lane in self.numbers]
+        rates = torch.tensor([[lane.lr(step) for lane in lanes] for step in steps], dtype=torch.float64).to(weights[0])
+        losses = []
+        for rate, pairs in zip(rates, zip(*(each.epoch(number) for each in self._batches), strict=True), strict=True):
+            losses.append(self._step(weights, rate, *self._together(pairs)))
+        return torch.stack(losses)
+
+    def _step(self, weights: list[Tensor], rate: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """One step of all lanes; their losses [K]."""
+        with self._trainers[0].autocast:
+            outputs = self._network(inputs, len(self._batches) == 1, training=True)  # forward
+            losses = self._loss(outputs, targets.expand(len(rate), *targets.shape[-1:])).mean(1)  # loss
+        gradients = torch.autograd.grad(losses.sum(), weights)  # backward: a lane moves no other lane's loss
+        # the kernels read the memory as it lies, whatever the strides are
+        self._update(weights, [gradient.contiguous() for gradient in gradients], rate)  # update
+        return losses.detach()
+
+    @torch.no_grad()
+    def _update(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+        if self._limits is not None:
+            norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+            shorter = (self._limits.to(norms) / (norms + 1e-6)).clamp(max=1)
+            torch._foreach_mul_(gradients, columns(shorter, gradients))
+        first = 0
+        for rule in self._rules:
+            rows = slice(first, first + len(rule))
+            first += len(rule)
+            rule.move([weight[rows] for weight in weights], [gradient[rows] for gradient in gradients], rate[rows])
+
+    def _together(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The batches of one step: as they are for lanes that share them, else one a lane."""
+        if len(pairs) == 1:
+            return pairs[0]
+        inputs, targets = (torch.stack(part)[self._order] for part in zip(*pairs, strict=True))
+        return inputs, targets
+
+    @torch.no_grad()
+    def _evaluate(self) -> tuple[Tensor, Tensor, list[float]]:
+        """What loop.evaluate gives, for each lane: outputs [K, classes, N] or [K, N], targets [N], K losses."""
+        outputs, targets, losses = [], [], []
+        for inputs, wanted in self._val:
+            with self._trainers[0].autocast:
+                given = self._network(inputs, shared=True, training=False)
+                losses.append(self._loss(given, wanted.expand(len(given), -1)).mean(1))
+            outputs.append(given.float())
+            targets.append(wanted)
+        each = torch.stack(losses).cpu()
+        means = [weighted_mean(own, self._val.sizes) for own in each.unbind(1)]
+        return torch.cat(outputs, -1), torch.cat(targets), means
+
+
+def kind(optimizer: Any) -> tuple[Any, ...]:
+    """Optimizers of the same kind are moved by the same operations."""
+    rule = RULES[type(optimizer)]
+    return (rule.name, *(optimizer.settings[name] for name in rule.uniform))
+
+
+def columns(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """values [K] once for each tensor [K, ...] in `like`, so that a value meets all that is of its lane."""
+    return [values.view(-1, *[1] * (each.ndim - 1)) for each in like]
+
+
+class Rule:
+    """The update of lanes of one kind, whose weights are rows that follow one another. `uniform` names the settings
+    that are the same for all of them, `single` those of which each lane has its own, `kept` what there is of each
+    weight."""
+
+    name: str
+    uniform: tuple[str, ...] = ()
+    single: tuple[str, ...] = ("weight_decay",)
+    kept: tuple[str, ...] = ()
+
+    def __init__(self, optimizers: Sequence[Fused], like: Tensor) -> None:
+        self._count = len(optimizers)
+        self._settings = {name: optimizers[0].settings[name] for name in self.uniform}
+        each = {name: [optimizer.settings[name] for optimizer in optimizers] for name in self.single}
+        self._single = {name: torch.tensor(values, dtype=torch.float64).to(like) for name, values in each.items()}
+        self._kept: dict[str, list[Tensor]] = {}
+
+    def __len__(self) -> int:
+        """Lanes that it moves."""
+        return self._count
+
+    def keep(self, rows: Tensor) -> None:
+        """Leave only the lanes at the places `rows`, int64."""
+        self._count = len(rows)
+        self._single = {name: values[rows] for name, values in self._single.items()}
+        self._kept = {name: [value[rows] for value in values] for name, values in self._kept.items()}
+
+    def move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+        """One step. weights, gradients: [lanes, ...] each; rate: [lanes]. Gradients may be written over."""
+        self._kept = self._kept or {name: [torch.zeros_like(weight) for weight in weights] for name in self.kept}
+        self._move(weights, gradients, rate)
+
+    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+        raise NotImplementedError
+
+
+class SGDRule(Rule):
+    name = "sgd"
+    single = ("weight_decay", "momentum")
+    kept = ("momentum_buffer",)
+
+    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+        buffers, momentum, decay = self._kept["momentum_buffer"], self._single["momentum"], self._single["weight_decay"]
+        torch._foreach_addcmul_(gradients, weights, columns(decay, weights))
+        torch._foreach_mul_(buffers, columns(momentum, weights))
+        torch._foreach_add_(buffers, gradients)
+        torch._foreach_addcmul_(weights, buffers, columns(-rate, weights))
+
+
+class AdamRule(Rule):
+    """Adam and AdamW, which differ in a weight decay that Adam has none of. torch's kernel takes one rate a call: it
+    moves zeros at a rate of 1, and each lane goes along that at its own."""
+
+    name = "adam"
+    uniform = ("beta1", "beta2", "eps")
+    kept = ("exp_avg", "exp_avg_sq", "moves")
+
+    def __init__(self, optimizers: Sequence[Fused], like: Tensor) -> None:
+        super().__init__(optimizers, like)
+        self._step_count = torch.zeros((), device=like.device)
+
+    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+        moves, steps = self._kept["moves"], [self._step_count.add_(1)] * len(weights)
+        averages = self._kept["exp_avg"], self._kept["exp_avg_sq"]
+        constant = {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0, **self._settings}
+        torch._foreach_zero_(moves)
+        torch._fused_adam_(moves, gradients, *averages, [], steps, **constant)
+        torch._foreach_mul_(weights, columns(1 - rate * self._single["weight_decay"], weights))
+        torch._foreach_addcmul_(weights, moves, columns(rate, weights))
+
+
+RULES: dict[type, type[Rule]] = {SGD: SGDRule, Adam: AdamRule, AdamW: AdamRule}
