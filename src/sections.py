@@ -209,6 +209,7 @@ class Validate(Section):
 
 
 class Tracking(Section):
+    trial_epochs: bool = Field(True, description="MLflow has the epochs of each trial; false: its best value alone")
     uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
     step_points: int = Field(
@@ -219,25 +220,58 @@ class Tracking(Section):
     )
 
 
+Choice = bool | int | float | str
+When = dict[str, Choice | list[Choice]]
+
+
 class Range(Section):
     low: float = Field(description="smallest value tried")
     high: float = Field(description="largest value tried")
     log: bool = Field(False, description="sample on a logarithmic scale")
+    step: float | None = Field(None, gt=0, description="only low, low + step, …; null: any number between")
+    when: When = Field(default_factory=dict, description="tried only where other params of the space have these values")
 
 
-Choices = list[bool | int | float | str]
+class Options(Section):
+    choices: list[Choice] = Field(description="values tried")
+    when: When = Field(default_factory=dict, description="tried only where other params of the space have these values")
+
+
+def _kind_of_space(value: Any) -> str:
+    if isinstance(value, list):
+        return "<choices>"
+    return "<options>" if isinstance(value, Options) or (isinstance(value, dict) and "choices" in value) else "<range>"
+
+
 Allowed = Annotated[
-    Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
-    Discriminator(lambda value: "<choices>" if isinstance(value, list) else "<range>"),
+    Annotated[Range, Tag("<range>")] | Annotated[Options, Tag("<options>")] | Annotated[list[Choice], Tag("<choices>")],
+    Discriminator(_kind_of_space),
+]
+Lanes = Annotated[
+    Annotated[Literal["auto"], BeforeValidator(_auto), Tag("<auto>")]
+    | Annotated[int, Field(ge=1, le=4096), Tag("<number>")],
+    Discriminator(lambda value: "<auto>" if isinstance(value, str) else "<number>"),
 ]
 
 
 class Tune(Section):
     trials: int = Field(20, ge=1, description="trials in all, over every call on the same study")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="how the next values are chosen")
-    pruner: Literal["median", "hyperband", "none"] = Field("median", description="how bad trials are stopped early")
+    minutes: float | None = Field(None, gt=0, description="no trial is begun after so long; null: no limit")
+    patience: int | None = Field(None, ge=1, description="it ends when so many trials have brought nothing better")
+    sampler: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = Field(
+        "tpe", description="how the next values are chosen; grid: every combination once"
+    )
+    pruner: Literal["median", "hyperband", "halving", "patient", "none"] = Field(
+        "median", description="how bad trials are stopped early"
+    )
+    workers: int = Field(
+        1, ge=1, le=256, description="processes that train; with 1 the same seed gives the same trials, at any time"
+    )
+    lanes: Lanes = Field(
+        "auto", description="trials that a worker trains as one program; auto: what is fastest here, by a few steps"
+    )
     storage: str = Field("models/tune.journal", min_length=1, description="a journal file, or any Optuna storage URL")
     space: dict[str, Allowed] = Field(
         {"train.lr": Range(low=1e-4, high=0.3, log=True), "train.optimizer": ["sgd", "adam", "adamw"]},
-        description="param: {low, high, log} or a list of choices",
+        description="param: {low, high, log, step}, or a list of choices; {…, when: {param: value}} is a condition",
     )

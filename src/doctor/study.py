@@ -10,7 +10,7 @@ from src.doctor.finding import Finding, ok, wrong
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import study
+from src.tune import journals, study
 
 
 def storage(settings: Params) -> Iterator[Finding]:
@@ -27,30 +27,30 @@ def storage(settings: Params) -> Iterator[Finding]:
 
 
 def _journal(path: Path) -> Iterator[Finding]:
-    lines, damaged, torn = study.look(path)
+    lines, damaged, torn = journals.look(path)
     if damaged == 1:
         yield wrong(f"{path} is no journal of Optuna: its first line is no record", "set tune.storage to another file")
     elif damaged:
         said = f"{path}, line {damaged} of {lines} is damaged, so the study cannot be read"
         remedy = f"keeps a copy in {path.name}.damaged and ends the journal before that line: trials after it run again"
-        yield wrong(said, remedy, partial(_alone, study.cut, path, damaged))
+        yield wrong(said, remedy, partial(_alone, journals.cut, path, damaged))
     elif torn:
         said = f"{path}, line {lines + 1}: torn by a crash, so the study cannot be read"
-        yield wrong(said, "removes that line", partial(_alone, study.mend, path))
+        yield wrong(said, "removes that line", partial(_alone, journals.mend, path))
     else:
         yield _sealed(path, lines)
 
 
 def _sealed(path: Path, lines: int) -> Finding:
     try:
-        study.sealed(path)
+        journals.sealed(path)
     except InputError as error:
-        return wrong(str(error), "removes that note, the journal stays", partial(_alone, study.unseal, path))
+        return wrong(str(error), "removes that note, the journal stays", partial(_alone, journals.unseal, path))
     try:
-        study.check(path)
+        journals.check(path)
     except InputError as error:
         remedy = f"sets it aside as {path.name}.damaged: the study begins anew, and MLflow keeps the trials it had"
-        return wrong(str(error), remedy, partial(_alone, study.set_aside, path))
+        return wrong(str(error), remedy, partial(_alone, journals.set_aside, path))
     return ok(f"{path}: {lines} records")
 
 

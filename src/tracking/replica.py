@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +17,10 @@ from src.tracking.outbox import Event, Outbox, status_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Metric, Param, Run
 
-BATCH = 1000  # metrics in one call, MLflow's limit
-PARAMS = 100  # params in one call, the same
+BATCH = 1000  # metrics and params in one call, MLflow's limit
+PARAMS = 100  # params among them, the same
 SLOWEST = 1e6  # bytes in a second
 IMPORTS = 30.0  # seconds that the parts of MLflow which log a model may take to import on a busy machine
 KEY = "run.key"  # the tag that finds a run again when the answer of its creation was lost
@@ -43,6 +44,7 @@ class Replica:
         self._step_points = tracking.step_points
         self._known: dict[str, set[int]] = {}
         self._is_new_run = False
+        self._begun = time.time() if sent["run_id"] else 0.0  # what was said before may have been told, and not noted
         self.run_id: str | None = None
 
     def send(self) -> bool:
@@ -160,18 +162,23 @@ class Replica:
         self._known[metric.key].add(metric.step)
         return is_new
 
-    def _log(self, metrics: list[Metric]) -> None:
-        """Send metrics. A value that is no finite number, which MLflow may show as a large one, is put in a tag too."""
+    def _log(self, metrics: list[Metric], run_id: str | None = None, params: Sequence[Param] = ()) -> None:
+        """Send metrics, and params with the first of them, of this run or of one under it. A value that is no finite
+        number, which MLflow may show as a large one, is put in a tag too."""
         from mlflow.entities import RunTag
 
-        assert self.run_id
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(self.run_id, metrics[start : start + BATCH])
+        run_id = run_id or self.run_id
+        assert run_id
+        first, size = params[:PARAMS], BATCH - PARAMS
+        for start in range(0, max(len(metrics), len(first)), size):
+            self._client.log_batch(run_id, metrics[start : start + size], first if start == 0 else ())
             self._got_on(0)
+        for start in range(PARAMS, len(params), PARAMS):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS])
         odd = {metric.key: metric for metric in reversed(metrics) if not math.isfinite(metric.value)}
         tags = [RunTag(f"not_finite.{key}", f"{metric.value} at step {metric.step}") for key, metric in odd.items()]
         if tags:
-            self._client.log_batch(self.run_id, tags=tags)
+            self._client.log_batch(run_id, tags=tags)
 
     def _status(self, event: Event) -> None:
         assert self.run_id
@@ -212,8 +219,23 @@ class Replica:
             self._tags({"values": lost})
         return [] if lost else paths
 
-    def _epochs_of_trial(self, event: Event) -> None:
-        self._log(self._curves(event["records"]))
+    def _trial(self, event: Event) -> None:
+        """A run under this one, made, filled and ended at once. One that an earlier attempt has not ended is made
+        anew."""
+        from mlflow.entities import Metric, Param
+
+        assert self.run_id
+        run, end = event["run"], int(event["time"] * 1000)
+        for before in by_key(self._client, self._experiment_id, run["key"]) if event["time"] < self._begun else ():
+            if before.info.status != "RUNNING":
+                return
+            self._client.delete_run(before.info.run_id)
+        tags = {**run["tags"], KEY: run["key"], "mlflow.parentRunId": self.run_id}
+        made = self._client.create_run(self._experiment_id, int(run["created"] * 1000), tags, run["name"]).info.run_id
+        metrics = [metric for record in event["records"] for metric in metrics_of(record)]
+        metrics += [Metric(key, value, end, 0) for key, value in event["metrics"].items()]
+        self._log(metrics, made, [Param(key, value) for key, value in run["params"].items()])
+        self._client.set_terminated(made, event["status"], end)
 
     def _dataset(self, event: Event) -> None:
         assert self.run_id
@@ -225,10 +247,6 @@ class Replica:
             sources, *parts = kept
             self._got_on(IMPORTS + sum(part.stat().st_size for part in parts) / SLOWEST)
             logged.model(self._client, self.run_id, sources, parts, event["columns"])
-
-    def _forget(self, event: Event) -> None:
-        for run in by_key(self._client, self._experiment_id, event["key"]):
-            self._client.delete_run(run.info.run_id)
 
 
 def by_key(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
@@ -266,9 +284,8 @@ EVENTS: dict[str, Callable[[Replica, Any], None]] = {
     "metrics": Replica._metrics,
     "tags": Replica._tags,
     "artifact": Replica._artifact,
-    "epochs": Replica._epochs_of_trial,
+    "trial": Replica._trial,
     "dataset": Replica._dataset,
     "model": Replica._model,
-    "forget": Replica._forget,
 }
 FILES = ("artifact", "model")

@@ -1,4 +1,4 @@
-"""A study in MLflow: one parent run, one child run a trial, each in an outbox of its own that is written whole."""
+"""A study in MLflow: one parent run, one child run a trial, which the outbox of the parent holds as one event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from src import fingerprint, paths
 from src.data.schema import Schema
 from src.journal import Record
 from src.params import Params
-from src.tracking import lineage, outbox, run
+from src.tracking import lineage, run
 from src.tracking.run import Run
 
 # pruned is KILLED to MLflow, as in its own Optuna integration; the tag says which it was
@@ -34,26 +34,23 @@ class Trial(NamedTuple):
 class Sweep:
     """The parent run of a study, and the way its trials get under it."""
 
-    def __init__(self, parent: Run, study: str, monitor: str, tags: dict[str, str]) -> None:
-        self.run, self._study, self._monitor, self._tags = parent, study, monitor, tags
+    def __init__(self, parent: Run, study: str, params: Params, tags: dict[str, str]) -> None:
+        self.run, self._study, self._tags = parent, study, tags
+        self._monitor, self._is_whole = params.train.monitor, params.tracking.trial_epochs
 
     def log(self, trial: Trial) -> None:
-        """Put a finished trial into an outbox, with its epochs, params and a tag for its state."""
+        """Have MLflow told of a finished trial: its values, how it ended, and its epochs where they are wanted."""
         tags = {"study": self._study, "state": trial.state, "trial": str(trial.number), **self._tags}
         tags |= {key: str(value) for key, value in trial.values.items() if isinstance(value, str)}
         tags |= {"error": trial.error} if trial.error else {}
         name = f"trial-{trial.number:03d}" + ("" if trial.state == "complete" else f"-{trial.state}")
-        facts = run.new(name, tags, trial.params, self._key(trial.number))
-        with outbox.opened(facts | {"created": trial.started, "parent": self.run.key}) as box:
-            box.say("epochs", records=trial.records)
-            if trial.best is not None:
-                box.say("metrics", values={f"best_val/{self._monitor}": trial.best})
-            box.say("status", status=STATUS[trial.state])
-
-    def forget(self, number: int) -> None:
-        """Delete the run of a trial that is trained again: its process died before the study counted it."""
-        outbox.discard(outbox.Outbox(self._key(number)))
-        self.run.forget(self._key(number))
+        facts = run.new(name, tags, trial.params, f"{self.run.key}-{trial.number}") | {"created": trial.started}
+        self.run.log_trial(
+            run={key: facts[key] for key in ("key", "name", "created", "tags", "params")},
+            records=trial.records if self._is_whole else [],
+            metrics={} if trial.best is None else {f"best_val/{self._monitor}": trial.best},
+            status=STATUS[trial.state],
+        )
 
     def conclude(self, result: dict[str, Any], words: str) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
@@ -63,9 +60,6 @@ class Sweep:
         tags = {f"best.{key}": str(value) for key, value in best["params"].items()}
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})
         self.run.log_artifacts([paths.REPORTS / "tune.json"], "")
-
-    def _key(self, number: int) -> str:
-        return f"{self.run.key}-{number}"
 
 
 @contextmanager
@@ -77,7 +71,7 @@ def begin(params: Params, study: str, schema: Schema) -> Iterator[Sweep]:
     parent = Run(facts | run.noted(note, facts), params.tracking)
     parent.write(note)
     with parent:
-        yield Sweep(parent, study, params.train.monitor, tags)
+        yield Sweep(parent, study, params, tags)
     parent.write(note)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from src import cli
@@ -36,19 +37,25 @@ def main() -> None:
     _prepare(settings)
     from rich.console import Console
 
-    from src import files, paths, training
+    from src import files, paths
+    from src.data import schema as schemas
     from src.tracking import sweep
     from src.tune import report, search, study
     from src.tune.apply import apply
+    from src.tune.crew import Crew
 
-    data = training.load_data()
-    settings = training.sized(params.settled(settings, data.schema.task), data)
-    monitor, total = settings.train.monitor, settings.tune.trials
-    with (
-        study.opened(settings, data.schema) as running,
-        sweep.begin(settings, running.study_name, data.schema) as parent,
-    ):
-        report.show(search.search(running, settings, data, total, parent), running, total, monitor)
+    schema = schemas.load()
+    settings = params.settled(settings, schema.task)
+    total = search.total(settings)
+    with ExitStack() as held:
+        crew = held.enter_context(Crew(settings, search.most_lanes(settings)))
+        settings = params.changed(settings, {"train.batch_size": crew.batch_size})
+        monitor = settings.train.monitor
+        tuning = held.enter_context(study.opened(settings, schema))
+        running = tuning.study
+        parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
+        trials = search.Search(tuning, settings, crew, total, parent).trials()
+        report.show(trials, running, total, monitor)
         if not study.ranking(running):
             raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
         result = report.summary(running, monitor)

@@ -1,59 +1,134 @@
-"""The search space: which params, from where to where. Every bound and choice is checked as a value of its param."""
+"""The search space: which params, from where to where, and on what condition. Every bound and choice is checked as a
+value of its param."""
 
+import math
 from collections.abc import Hashable
+from graphlib import CycleError, TopologicalSorter
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from src.errors import InputError
+from src.mistakes import nearest
 from src.params import Params, changed, fields
-from src.sections import Range
+from src.sections import Options, Range
 
 if TYPE_CHECKING:
     from optuna import Trial
 
+MOST = 10_000  # combinations of a grid
+
 
 def check(params: Params) -> None:
-    """InputError for a space that is empty, or has a bound or choice that its param cannot take."""
+    """InputError for a space that is empty, has a bound or choice that its param cannot take, or a condition that
+    cannot be met."""
     space = params.tune.space
     if not space:
         raise InputError("tune.space is empty: name a param, such as train.lr: {low: 1e-4, high: 0.3, log: true}")
-    for key, values in space.items():
-        if isinstance(values, Range):
-            _check_range(key, values)
-        elif not values:
+    for key, allowed in space.items():
+        if isinstance(allowed, Range):
+            _check_range(key, allowed)
+        elif not choices(allowed):
             raise InputError(f"tune.space: {key} has no choices")
-        for value in _edges(key, values):
+        for value in _edges(key, allowed):
             try:
                 changed(params, {key: value})
             except InputError as error:
                 raise InputError(f"tune.space: {str(error).splitlines()[-1].strip()}") from None
+        for other, values in when(allowed).items():
+            _check_condition(params, key, other, values)
+    ordered(params)
+    if params.tune.sampler == "grid":
+        grid(params)
 
 
 def suggest(trial: "Trial", params: Params) -> dict[str, Any]:
-    """The values of one trial, by dotted name."""
+    """The values of one trial, by dotted name; those whose condition is not met are left out."""
     values: dict[str, Any] = {}
-    for key, allowed in params.tune.space.items():
+    for key in ordered(params):
+        allowed = params.tune.space[key]
+        if not _is_met(allowed, values):
+            continue
         if not isinstance(allowed, Range):
-            values[key] = trial.suggest_categorical(key, allowed)
+            values[key] = trial.suggest_categorical(key, choices(allowed))
         elif _is_whole(key):
-            values[key] = trial.suggest_int(key, int(allowed.low), int(allowed.high), log=allowed.log)
+            step = int(allowed.step or 1)
+            values[key] = trial.suggest_int(key, int(allowed.low), int(allowed.high), step=step, log=allowed.log)
         else:
-            values[key] = _rounded(trial.suggest_float(key, allowed.low, allowed.high, log=allowed.log), allowed)
+            drawn = trial.suggest_float(key, allowed.low, allowed.high, step=allowed.step, log=allowed.log)
+            values[key] = _rounded(drawn, allowed)
     return values
 
 
 def current(params: Params) -> dict[str, Any] | None:
     """The values that params.yaml has now, or None when one of them lies outside the space."""
-    flat = params.flat()
-    values = {key: flat[key] for key in params.tune.space}
-    inside = all(_is_in(values[key], allowed) for key, allowed in params.tune.space.items())
-    return values if inside and None not in values.values() else None
+    flat, values = params.flat(), dict[str, Any]()
+    for key in ordered(params):
+        allowed = params.tune.space[key]
+        if _is_met(allowed, values):
+            if flat[key] is None or not _is_in(flat[key], allowed):
+                return None
+            values[key] = flat[key]
+    return values
 
 
-def _is_in(value: Any, allowed: Range | list[Any]) -> bool:
+def grid(params: Params) -> dict[str, list[Any]]:
+    """The values of each param of which a grid tries every combination. InputError where they are no finite number."""
+    values = {}
+    for key, allowed in params.tune.space.items():
+        if when(allowed):
+            raise InputError(f"tune.space: {key} has a condition, and tune.sampler grid tries every combination")
+        if not isinstance(allowed, Range):
+            values[key] = choices(allowed)
+        elif allowed.log or (allowed.step is None and not _is_whole(key)):
+            raise InputError(f"tune.space: {key}: for tune.sampler grid give a step, or a list of choices")
+        else:
+            step = allowed.step or 1
+            count = int((allowed.high - allowed.low) / step + 1e-9) + 1
+            number = int if _is_whole(key) else float
+            values[key] = [number(allowed.low + place * step) for place in range(count)]
+    if (size := math.prod(map(len, values.values()))) > MOST:
+        raise InputError(f"tune.space has {size:,} combinations, and tune.sampler grid takes {MOST:,} at most")
+    return values
+
+
+def when(allowed: Any) -> dict[str, list[Any]]:
+    """The condition on a param: other params of the space, and the values of each that meet it."""
+    found = {} if isinstance(allowed, list) else allowed.when
+    return {key: values if isinstance(values, list) else [values] for key, values in found.items()}
+
+
+def choices(allowed: Any) -> list[Any]:
+    return allowed.choices if isinstance(allowed, Options) else allowed
+
+
+def ordered(params: Params) -> list[str]:
+    """The params, those that others depend on first. InputError for conditions that go round in a circle."""
+    graph = {key: list(when(allowed)) for key, allowed in params.tune.space.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        raise InputError(f"tune.space: the conditions go round in a circle: {' → '.join(error.args[1])}") from None
+
+
+def _is_met(allowed: Any, values: dict[str, Any]) -> bool:
+    return all(key in values and values[key] in wanted for key, wanted in when(allowed).items())
+
+
+def _check_condition(params: Params, key: str, other: str, values: list[Any]) -> None:
+    space = params.tune.space
+    if other not in space:
+        raise InputError(
+            f"tune.space: {key}: its condition names {other}, which is not tuned{nearest(other, list(space))}"
+        )
+    for value in values:
+        if not _is_in(value, space[other]):
+            raise InputError(f"tune.space: {key}: its condition is that {other} is {value}, which is never tried")
+
+
+def _is_in(value: Any, allowed: Any) -> bool:
     if isinstance(allowed, Range):
         return isinstance(value, int | float) and allowed.low <= value <= allowed.high
-    return value in allowed
+    return value in choices(allowed)
 
 
 def _check_range(key: str, values: Range) -> None:
@@ -63,6 +138,17 @@ def _check_range(key: str, values: Range) -> None:
         raise InputError(f"tune.space: {key}: a logarithmic scale needs low above 0, not {values.low:g}")
     if not {int, float} & _kinds(dict(fields())[key].annotation):
         raise InputError(f"tune.space: {key} is no number: give a list of choices")
+    if values.step is not None:
+        _check_step(key, values, values.step)
+
+
+def _check_step(key: str, values: Range, step: float) -> None:
+    if values.log:
+        raise InputError(f"tune.space: {key}: a logarithmic scale has no step: leave one of them out")
+    if step > values.high - values.low:
+        raise InputError(f"tune.space: {key}: step {step:g} is larger than the range {values.low:g} to {values.high:g}")
+    if _is_whole(key) and step != int(step):
+        raise InputError(f"tune.space: {key} is a whole number, and step {step:g} is none")
 
 
 def _rounded(value: float, allowed: Range) -> float:
@@ -70,10 +156,10 @@ def _rounded(value: float, allowed: Range) -> float:
     return min(max(float(f"{value:.4g}"), allowed.low), allowed.high)
 
 
-def _edges(key: str, values: Range | list[Any]) -> list[Any]:
-    if not isinstance(values, Range):
-        return values
-    return [int(values.low), int(values.high)] if _is_whole(key) else [values.low, values.high]
+def _edges(key: str, allowed: Any) -> list[Any]:
+    if not isinstance(allowed, Range):
+        return choices(allowed)
+    return [int(allowed.low), int(allowed.high)] if _is_whole(key) else [allowed.low, allowed.high]
 
 
 def _is_whole(key: str) -> bool:

@@ -2,48 +2,106 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from src import cli, files, fingerprint, locks, metrics, paths
+from src import cli, fingerprint, locks, metrics, paths
 from src.data.schema import Schema
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import space
+from src.tune import journals, space
+from src.tune.journals import Journal
 
-SAMPLERS = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
-PRUNERS = {
-    "median": lambda epochs: optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10)),
-    "hyperband": lambda epochs: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
-    "none": lambda epochs: optuna.pruners.NopPruner(),
-}
+Sampler = Callable[[Params, int], BaseSampler]
+Pruner = Callable[[int], BasePruner]
+
+
+def tpe(params: Params, number: int) -> BaseSampler:
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), of all params at once (Falkner et al. 2018)."""
+    conditions = any(space.when(allowed) for allowed in params.tune.space.values())
+    return optuna.samplers.TPESampler(
+        seed=params.seed + number, multivariate=True, group=conditions, constant_liar=True
+    )
+
+
+def gp(params: Params, number: int) -> BaseSampler:
+    """Gaussian process, by the expected improvement."""
+    return optuna.samplers.GPSampler(seed=params.seed + number)
+
+
+def cmaes(params: Params, number: int) -> BaseSampler:
+    """Covariance matrix adaptation (Hansen 2016) of what is a number; choices are drawn at random."""
+    return optuna.samplers.CmaEsSampler(seed=params.seed + number, warn_independent_sampling=False)
+
+
+def qmc(params: Params, number: int) -> BaseSampler:
+    """Sobol's sequence (Bergstra & Bengio 2012): spread more evenly than random; one sequence for the whole study."""
+    return optuna.samplers.QMCSampler(
+        scramble=True,
+        seed=params.seed,
+        independent_sampler=random(params, number),
+        warn_asynchronous_seeding=False,
+        warn_independent_sampling=False,
+    )
+
+
+def random(params: Params, number: int) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=params.seed + number)
+
+
+def grid(params: Params, number: int) -> BaseSampler:
+    return optuna.samplers.GridSampler(space.grid(params), seed=params.seed + number)
+
+
+def median(epochs: int) -> BasePruner:
+    """Worse than half of the trials were at the same epoch."""
+    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10))
+
+
+def hyperband(epochs: int) -> BasePruner:
+    """Several halvings beside each other, from hasty to patient (Li et al. 2018)."""
+    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
+
+
+def halving(epochs: int) -> BasePruner:
+    """The better quarter goes on at each rung (Li et al. 2020, asynchronous successive halving)."""
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 16))
+
+
+def patient(epochs: int) -> BasePruner:
+    """As median, once nothing has improved for a tenth of the epochs."""
+    return optuna.pruners.PatientPruner(median(epochs), patience=max(1, epochs // 10))
+
+
+def none(epochs: int) -> BasePruner:
+    return optuna.pruners.NopPruner()
 
 
 @contextmanager
-def opened(params: Params, schema: Schema) -> Iterator[Study]:
+def opened(params: Params, schema: Schema) -> Iterator["Tuning"]:
     """The study of these params and data, new or as it was left; its first trial is the current params.
 
     RunError while another process has the study.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     with locks.held(lock(), "is tuning in this project"):
-        study = _load(params, name(params, schema))
-        if not study.trials:
-            _queue_current(study, params)
-        yield study
+        tuning = _load(params, name(params, schema))
+        if not tuning.study.trials and params.tune.sampler != "grid":
+            _queue_current(tuning.study, params)
+        tuning.put_back()
+        yield tuning
 
 
 def lock() -> Path:
@@ -51,12 +109,29 @@ def lock() -> Path:
     return paths.root() / "models" / "tune.lock"
 
 
-def requeue(study: Study, forget: Callable[[int], None]) -> None:
-    """Queue trials again that were running when their process died; `forget` gets the number that each had."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        forget(trial.number)
-        study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+class Tuning:
+    """A study, and what is done with it. Nobody else writes to its journal, which is on disk after each `flush`."""
+
+    def __init__(self, study: Study, params: Params, journal: Journal | None) -> None:
+        self.study, self._params, self._journal = study, params, journal
+
+    def ask(self) -> optuna.Trial:
+        """The next trial: one that waits, or a new one. What it is depends on the seed, its number and those before it
+        alone, so that a search that was killed goes on as if it had not been."""
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = SAMPLERS[self._params.tune.sampler](self._params, number)
+        return self.study.ask()
+
+    def put_back(self) -> None:
+        """Have the trials that are running, or were when their process died, wait again: each keeps its number."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self.flush()
+
+    def flush(self) -> None:
+        """Until everything that was said of the study is durable."""
+        if self._journal:
+            self._journal.flush()
 
 
 def name(params: Params, schema: Schema) -> str:
@@ -74,6 +149,14 @@ def finished(study: Study) -> list[FrozenTrial]:
     return [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
 
 
+def since_best(study: Study) -> int:
+    """Trials that have ended after the best one so far did."""
+    leaders = ranking(study)
+    ends = [trial.datetime_complete for trial in finished(study)]
+    best = leaders[0].datetime_complete if leaders else None
+    return sum(best is None or end > best for end in ends if end is not None)
+
+
 def ranking(study: Study) -> list[FrozenTrial]:
     """Completed trials, the best first."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -81,110 +164,34 @@ def ranking(study: Study) -> list[FrozenTrial]:
     return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
-def _load(params: Params, study_name: str) -> Study:
+def _load(params: Params, study_name: str) -> Tuning:
     goal = metrics.METRICS[params.train.monitor].goal
     try:
+        storage, journal = _storage(params.tune.storage)
         study = optuna.create_study(
             study_name=study_name,
-            storage=_storage(params.tune.storage),
+            storage=storage,
             load_if_exists=True,
             direction="minimize" if goal == "minimise" else "maximize",
             pruner=PRUNERS[params.tune.pruner](params.train.epochs),
         )
-        # a seed of its own for each call: one that goes on must not draw the same numbers again
-        study.sampler = SAMPLERS[params.tune.sampler](params.seed + len(study.trials))
     except Exception as error:  # whatever a database driver or a broken journal raises
         raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {error}")) from error
-    return study
+    return Tuning(study, params, journal)
 
 
-def _storage(address: str) -> BaseStorage | str:
+def _storage(address: str) -> tuple[BaseStorage, Journal | None]:
     if "://" in address:
-        return address
+        return optuna.storages.get_storage(address), None
     path = paths.root() / address
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        mend(path)
-        check(path)
+        journals.mend(path)
+        journals.check(path)
     else:
-        unseal(path)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
-
-
-def seal(params: Params) -> None:
-    """Note what the journal holds now, so that damage to it is noticed. What comes after is not sealed yet."""
-    path = paths.root() / params.tune.storage
-    if "://" not in params.tune.storage:
-        content = path.read_bytes()
-        files.write_sealed(_seal_of(path), {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
-
-
-def check(journal: Path) -> None:
-    """InputError when the journal is not what it was when it was sealed."""
-    was = sealed(journal)
-    if was and hashlib.sha256(journal.read_bytes()[: was["bytes"]]).hexdigest() != was["sha256"]:
-        raise InputError(
-            f"{journal} is damaged: its SHA-256 is not that of {_seal_of(journal).name}. See: python -m src.doctor"
-        )
-
-
-def sealed(journal: Path) -> dict[str, Any] | None:
-    """What was noted of the journal: bytes and sha256; None when nothing was. InputError when that is damaged."""
-    return files.read_sealed(_seal_of(journal), "See: python -m src.doctor") if _seal_of(journal).exists() else None
-
-
-def set_aside(journal: Path) -> None:
-    """Take a damaged journal out of the way; the study begins anew."""
-    unseal(journal)
-    files.set_aside(journal)
-
-
-def unseal(journal: Path) -> None:
-    _seal_of(journal).unlink(missing_ok=True)
-
-
-def _seal_of(journal: Path) -> Path:
-    return journal.with_name(journal.name + ".seal.json")
-
-
-def look(journal: Path) -> tuple[int, int, bool]:
-    """(whole lines, number from 1 of the first of them that is no record or 0, whether a torn line follows them)."""
-    whole, torn = _whole(journal)
-    lines = whole.splitlines()
-    return len(lines), next((number for number, line in enumerate(lines, 1) if not _is_record(line)), 0), bool(torn)
-
-
-def mend(journal: Path) -> None:
-    """Cut off a last line that a crash has torn: Optuna would write behind it, and could not read the journal again."""
-    whole, torn = _whole(journal)
-    if torn:
-        cli.say(f"{journal}: the last line was torn by a crash, and is removed")
-        files.write_bytes(journal, whole)
-    json.loads(whole.splitlines()[-1] if whole else b"{}")
-
-
-def cut(journal: Path, line: int) -> None:
-    """End a journal before a damaged line, and keep all of it beside. Records behind it count trials from those before,
-    so with the one line left out they would be taken for those of other trials."""
-    content = journal.read_bytes()
-    files.write_bytes(journal.with_name(journal.name + ".damaged"), content)
-    unseal(journal)
-    files.write_bytes(journal, b"".join(content.splitlines(keepends=True)[: line - 1]))
-
-
-def _whole(journal: Path) -> tuple[bytes, bytes]:
-    """The whole lines of a journal, and what a crash has left of the next one."""
-    content = journal.read_bytes()
-    end = content.rfind(b"\n") + 1
-    return content[:end], content[end:]
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and "op_code" in record
+        journals.unseal(path)
+    journal = Journal(path)
+    return JournalStorage(journal), journal
 
 
 def _queue_current(study: Study, params: Params) -> None:
@@ -193,3 +200,20 @@ def _queue_current(study: Study, params: Params) -> None:
         study.enqueue_trial(values)
     else:
         cli.say("the current params lie outside tune.space, so no trial has them")
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "tpe": tpe,
+    "gp": gp,
+    "cmaes": cmaes,
+    "qmc": qmc,
+    "random": random,
+    "grid": grid,
+}
+PRUNERS: dict[str, Pruner] = {
+    "median": median,
+    "hyperband": hyperband,
+    "halving": halving,
+    "patient": patient,
+    "none": none,
+}

@@ -1,0 +1,149 @@
+"""The processes that train trials, as the search sees them: started once, handed jobs, replaced when one dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from src import cli, paths
+from src.errors import InputError, RunError
+from src.params import Params
+
+COMMAND = [sys.executable, "-m", "src.tune.worker"]
+SOURCES = Path(__file__).resolve().parents[2]
+ATTEMPTS = 3  # deaths in a row, without an answer between them, after which it is given up
+
+Words = dict[str, Any]
+Job = dict[int, dict[str, Any]]  # by the number of the trial, the values that are its own
+
+
+class Heard(NamedTuple):
+    """What a worker says; None when it has died."""
+
+    worker: Worker
+    words: Words | None
+
+
+class Worker:
+    """One process, the `place`-th of its crew. `job`: what it has been handed and has not finished."""
+
+    def __init__(self, place: int, heard: SimpleQueue[Heard], environment: dict[str, str]) -> None:
+        self.place, self.job = place, Job()
+        self._process = subprocess.Popen(
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=SOURCES, env=environment
+        )
+        threading.Thread(target=self._listen, args=(heard,), name="worker", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def say(self, words: Words) -> None:
+        with suppress(BrokenPipeError):  # it has died, which is heard
+            print(json.dumps(words), file=self._process.stdin, flush=True)
+
+    def end(self) -> int:
+        """Have it end at once; its exit code."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        return self._process.wait()
+
+    def _listen(self, heard: SimpleQueue[Heard]) -> None:
+        for line in self._process.stdout:  # type: ignore[union-attr]
+            if not line.endswith("\n"):
+                break
+            heard.put(Heard(self, json.loads(line)))
+        heard.put(Heard(self, None))
+
+
+class Crew:
+    """The workers of one search, inside `with`. most: trials that each may train as one program, where tune.lanes is
+    "auto".
+
+    batch_size, lanes: the numbers that "auto" stood for.
+    """
+
+    def __init__(self, params: Params, most: int) -> None:
+        lanes, count = params.tune.lanes, params.tune.workers
+        is_auto = lanes == "auto"
+        self._asked = {
+            "params": params.model_dump(by_alias=True),
+            "probe": is_auto,
+            "lanes": most if is_auto else lanes,
+        }
+        self._heard: SimpleQueue[Heard] = SimpleQueue()
+        threads = str(max(len(os.sched_getaffinity(0)) // count, 1))
+        self._environment = {**os.environ, "DVC_ROOT": str(paths.root()), "OMP_NUM_THREADS": threads}
+        self._count, self._deaths = count, 0
+        self._idle: list[Worker] = []
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> Crew:
+        """Start them all; the first says what "auto" is before the others have anything to do."""
+        try:
+            for place in range(self._count):
+                self.workers.append(Worker(place, self._heard, self._environment))
+            self._brief(self.workers[0])
+            while not self._idle:
+                self.hear()
+            for worker in self.workers[1:]:
+                self._brief(worker)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.end()
+
+    @property
+    def idle(self) -> Worker | None:
+        """One that waits for a job."""
+        return self._idle[0] if self._idle else None
+
+    def hand(self, job: Job) -> None:
+        """Give a job to one that waits for it."""
+        worker = self._idle.pop(0)
+        worker.job = job
+        worker.say({"trials": [{"number": number, "values": values} for number, values in job.items()]})
+
+    def hear(self) -> Heard:
+        """What the next of them says: {"told": …} after an epoch, to be answered with {"drop": […]}; None of one that
+        has died, whose job is to be handed out again; {} of what is no matter of the search. InputError and RunError
+        when they cannot work at all."""
+        worker, words = self._heard.get()
+        if words is None:
+            self._replace(worker)
+            return Heard(worker, None)
+        self._deaths = 0
+        if "failed" in words:
+            raise (InputError if words["code"] == cli.BAD_INPUT else RunError)(words["failed"])
+        if "ready" in words:
+            self.batch_size, self.lanes = words["batch_size"], words["lanes"]
+            self._asked |= {"probe": False, "lanes": self.lanes}
+        if "ready" in words or "done" in words:
+            worker.job = {}
+            self._idle.append(worker)
+            return Heard(worker, {})
+        return Heard(worker, words)
+
+    def _brief(self, worker: Worker) -> None:
+        worker.say({**self._asked, "place": worker.place})
+
+    def _replace(self, worker: Worker) -> None:
+        code = worker.end()
+        self._deaths += 1
+        self._idle = [other for other in self._idle if other is not worker]
+        if self._deaths == ATTEMPTS * self._count:
+            raise RunError(f"the processes that train trials end at once, the last with exit code {code}")
+        cli.say(f"worker {worker.pid} has ended with exit code {code}: what it had is trained again")
+        self.workers[worker.place] = Worker(worker.place, self._heard, self._environment)
+        self._brief(self.workers[worker.place])

@@ -1,0 +1,183 @@
+"""A process that trains the trials it is handed, as lanes of one program where it can (see src/tune/crew.py).
+
+Both sides speak JSON, a line each: the search sends settings, then jobs; this answers after each epoch, and is told
+which trials to drop before it goes on.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from src import cli, device, footprint
+from src.data.prepared import Split
+from src.errors import InputError, RunError
+from src.lanes import Lanes, Told, obstacle
+from src.params import Params, changed, check, settled
+from src.training import Data, Progress, assemble, load_data, sized, train
+
+PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
+STEPS = 12  # in an epoch of a probe
+GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
+
+
+class Alone:
+    """One training, to be used as Lanes is."""
+
+    def __init__(self, params: Params, data: Data) -> None:
+        self._params, self._data, self._is_dropped = params, data, False
+
+    def fit(self, last: int) -> Iterator[Told]:
+        try:
+            for epoch in train(self._params, self._data):
+                yield {0: epoch}
+                if self._is_dropped:
+                    return
+        except RunError as error:
+            yield {0: error}
+
+    def drop(self, lanes: Sequence[int]) -> None:
+        self._is_dropped = 0 in lanes
+
+
+Program = Lanes | Alone
+heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
+
+
+def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int], Program]]:
+    """What trains all of them, and whose places in `settings` each has: one program, or one each where they cannot be
+    lanes, which is said."""
+    if len(settings) > 1:
+        entries = [assemble(params, data) for params in settings]
+        why = obstacle([trainer for trainer, _, _ in entries])
+        if why is None:
+            try:
+                together = Lanes([entry[0] for entry in entries], [entry[1] for entry in entries], entries[0][2])
+            except ValueError as error:
+                why = str(error)
+            else:
+                size = entries[0][1].sizes[0] * len(settings)
+                device.set_threads(entries[0][0].model, data.schema.shape, size)
+                yield list(range(len(settings))), together
+                return
+        cli.say(f"one trial after the other, not as lanes: {why}")
+    for place, params in enumerate(settings):
+        yield [place], Alone(params, data)
+
+
+def run(job: dict[str, Any], params: Params, data: Data) -> None:
+    """Train the trials of a job, telling the search each epoch."""
+    numbers = [trial["number"] for trial in job["trials"]]
+    settings = [changed(params, trial["values"]) for trial in job["trials"]]
+    progress = {number: Progress() for number in numbers}
+    for places, program in programs(settings, data):
+        for told in program.fit(settings[places[0]].train.epochs):
+            over: list[int] = []
+            words: dict[int, Any] = {}
+            for lane, what in told.items():
+                number, own = numbers[places[lane]], settings[places[lane]].train
+                if isinstance(what, RunError):
+                    words[number] = {"error": str(what)}
+                    continue
+                now = progress[number] = progress[number].after(what, own.monitor)
+                is_over = now.is_stopped(own.patience) or what.number == own.epochs
+                over += [lane] * is_over
+                words[number] = {
+                    "record": {**what.record(), "time": time.time()},
+                    "best": now.best,
+                    "best_epoch": now.best_epoch,
+                    "over": is_over,
+                }
+            tell(told=words)
+            dropped = hear()["drop"]
+            program.drop([lane for lane, place in enumerate(places) if numbers[place] in dropped or lane in over])
+    tell(done=True)
+
+
+def best_count(params: Params, data: Data, most: int) -> int:
+    """How many lanes make the time of a lane shortest, at most `most`, by a few steps with each number of them; 1 where
+    lanes win nothing or would take more than half of the memory."""
+    size = params.train.batch_size
+    assert size != "auto"
+    few = data._replace(train=head(data.train, STEPS * size), val=head(data.val, STEPS * size))
+    trainer, train_batches, val_batches = assemble(params, few)
+    weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)  # the data is there once for all
+    limit = footprint.FILL * device.memory_of(train_batches.device)
+    best, shortest = 1, seconds(Alone(params, few))
+    for count in sorted({most, *(count for count in PROBED if count < most)} - {1}):
+        if count * (weights + batch) > limit:
+            break
+        program = next(programs([params] * count, few))[1]
+        taken = seconds(program) / count if isinstance(program, Lanes) else shortest
+        if taken > GAIN * shortest:
+            break
+        best, shortest = count, taken
+    return best
+
+
+def on_own_gpu(params: Params, place: int) -> Params:
+    """With several GPUs, and none of them asked for, each worker has its own."""
+    count = torch.cuda.device_count()
+    return (
+        changed(params, {"train.device": f"cuda:{place % count}"})
+        if params.train.device == "auto" and count > 1
+        else params
+    )
+
+
+def seconds(program: Program) -> float:
+    """Those of the second epoch: the first one has to warm up."""
+    epochs = program.fit(2)
+    next(epochs)
+    start = time.perf_counter()
+    next(epochs, None)
+    return time.perf_counter() - start
+
+
+def head(split: Split, rows: int) -> Split:
+    return split._replace(inputs=split.inputs[:rows], targets=split.targets[:rows])
+
+
+def tell(**words: Any) -> None:
+    print(json.dumps(words), file=out, flush=True)
+
+
+def hear() -> dict[str, Any]:
+    """The next line of the search."""
+    return json.loads(heard.get())
+
+
+def listen() -> None:
+    """Take what the search says; when it is gone, so is this process, in the middle of a step."""
+    for line in sys.stdin:
+        heard.put(line)
+    os._exit(0)
+
+
+def main() -> None:
+    """Until the search has no more to say."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, which then says no more
+    threading.Thread(target=listen, name="search", daemon=True).start()
+    asked = hear()
+    try:
+        data = load_data()
+        params = sized(on_own_gpu(settled(check(asked["params"]), data.schema.task), asked["place"]), data)
+        lanes = best_count(params, data, asked["lanes"]) if asked["probe"] else asked["lanes"]
+        tell(ready=True, batch_size=params.train.batch_size, lanes=lanes)
+        while True:
+            run(hear(), params, data)
+    except (InputError, RunError) as error:
+        tell(failed=str(error), code=cli.BAD_INPUT if isinstance(error, InputError) else 1)
+
+
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
+    main()
