@@ -1,0 +1,122 @@
+"""The study: what is asked next is a function of the seed and of what was there before, however often it was killed."""
+
+import pytest
+from optuna.trial import TrialState
+
+from src.errors import InputError
+from src.params import Params, changed
+from src.tune import search, space, study
+
+SPACE = {
+    "train.lr": {"low": 1e-3, "high": 0.3, "log": True},
+    "train.batch_size": {"low": 16, "high": 64, "step": 16},
+    "train.optimizer": ["sgd", "adam"],
+    "train.momentum": {"low": 0.5, "high": 0.95, "when": {"train.optimizer": "sgd"}},
+}
+GRID = {"train.lr": [0.01, 0.1, 1.0], "train.batch_size": {"low": 16, "high": 64, "step": 16}}
+
+
+def params_of(sampler, **more):
+    return changed(Params(), {"tune.sampler": sampler, "tune.space": GRID if sampler == "grid" else SPACE, **more})
+
+
+def goodness(values):
+    """A number that a trial with these values may have had."""
+    return sum(hash_of(value) for value in values.values())
+
+
+def hash_of(value):
+    return len(value) / 10 if isinstance(value, str) else float(value) % 1
+
+
+def run(params, schema, trials, kill_at=()):
+    """The values of so many trials, by number. At the places `kill_at` the process is gone before the trial is told of:
+    the study is opened anew."""
+    asked, left, killed = {}, trials, set(kill_at)
+    while left:
+        with study.opened(params, schema) as tuning:
+            while left:
+                trial = tuning.ask()
+                values = space.suggest(trial, params)
+                if trial.number in killed:
+                    killed.discard(trial.number)
+                    tuning.flush()
+                    break
+                assert asked.setdefault(trial.number, values) == values
+                trial.report(goodness(values), 1)
+                tuning.study.tell(trial, goodness(values))
+                tuning.flush()
+                left -= 1
+    return asked
+
+
+@pytest.fixture
+def schema(prepared_data):
+    return prepared_data("wine")[1].schema
+
+
+@pytest.mark.parametrize("sampler", study.SAMPLERS)
+def test_a_study_that_was_killed_goes_on_with_the_same_trials(schema, sampler, workspace):
+    params = params_of(sampler)
+    whole = run(params, schema, 12)
+    (workspace / params.tune.storage).unlink()
+    assert run(params, schema, 12, kill_at=(0, 1, 5, 11)) == whole
+    assert sorted(whole) == list(range(12))
+    for values in whole.values():
+        changed(params, values)  # each can be trained with
+        assert sampler == "grid" or ("train.momentum" in values) == (values["train.optimizer"] == "sgd")
+
+
+def test_trials_that_ran_side_by_side_are_put_back_with_their_numbers(schema):
+    params = params_of("tpe")
+    with study.opened(params, schema) as tuning:
+        first = {trial.number: space.suggest(trial, params) for trial in (tuning.ask() for _ in range(4))}
+        tuning.flush()
+    with study.opened(params, schema) as tuning:
+        assert {trial.state for trial in tuning.study.trials} == {TrialState.WAITING}
+        again = {trial.number: space.suggest(trial, params) for trial in (tuning.ask() for _ in range(4))}
+    assert again == first
+
+
+def test_a_grid_is_tried_whole_and_once(schema):
+    params = params_of("grid", **{"tune.trials": 50})
+    assert search.total(params) == 12
+    asked = run(params, schema, 12)
+    assert len({tuple(values.items()) for values in asked.values()}) == 12
+
+
+def test_what_is_not_flushed_is_asked_again_and_what_is_written_is_noted(schema, workspace):
+    params = params_of("random")
+    journal = workspace / params.tune.storage
+    with study.opened(params, schema) as tuning:
+        tuning.flush()
+        before = journal.read_bytes()
+        values = space.suggest(tuning.ask(), params)
+        assert journal.read_bytes() == before
+    with study.opened(params, schema) as tuning:
+        assert space.suggest(tuning.ask(), params) == values
+        tuning.flush()
+    content = journal.read_bytes()
+    journal.write_bytes(content.replace(b'"op_code":0', b'"op_code":1', 1))
+    with pytest.raises(InputError, match="is damaged"), study.opened(params, schema):
+        pass
+
+
+@pytest.mark.parametrize("pruner", study.PRUNERS)
+def test_a_trial_that_is_far_worse_is_pruned_and_the_best_never(schema, pruner):
+    params = params_of("random", **{"tune.pruner": pruner, "train.epochs": 30})
+    pruned = []
+    with study.opened(params, schema) as tuning:
+        for place in range(12):
+            trial = tuning.ask()
+            space.suggest(trial, params)
+            level = 0.1 if place == 6 else 1.0 + place
+            for epoch in range(1, 30):
+                trial.report(level + epoch / 1000, epoch)
+                if trial.should_prune():
+                    pruned.append(place)
+                    break
+            state = TrialState.PRUNED if place in pruned else TrialState.COMPLETE
+            tuning.study.tell(trial, None if state == TrialState.PRUNED else level, state)
+    assert bool(pruned) == (pruner != "none")
+    assert 6 not in pruned
