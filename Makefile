@@ -30,7 +30,7 @@ faults: setup ## Kill real trainings, fill disks, cut the way to MLflow, and com
 
 bench: setup ## Measure against other tools, side by side; long, on a quiet machine (ARGS="--quick", or --help)
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c requirements.lock -r bench/requirements.txt
-	@for name in loop tracking checkpoint startup scaling quality; do .venv/bin/python -m bench.$$name $(ARGS) || exit; done
+	@for name in loop tracking checkpoint startup scaling sweep quality; do .venv/bin/python -m bench.$$name $(ARGS) || exit; done
 
 tune: setup ## Search for better params (ARGS="--help" shows how)
 	@exec .venv/bin/python -m src.tune $(ARGS)

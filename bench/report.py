@@ -24,7 +24,7 @@ from bench.turns import Ratio
 from src import cli, files
 
 RESULTS = Path("bench/results")
-PACKAGES = ("torch", "mlflow", "dvc", "lightning", "skorch")
+PACKAGES = ("torch", "mlflow", "dvc", "optuna", "lightning", "skorch", "ray")
 
 
 class Headline(NamedTuple):

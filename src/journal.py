@@ -17,11 +17,11 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: Record) -> None:
-        """OSError when it cannot be written, and then the file is as it was."""
+    def append(self, *records: Record) -> None:
+        """OSError when they cannot be written, and then the file is as it was."""
         is_new = not self.path.exists()
         with self.path.open("ab", buffering=0) as file:  # a buffer would be written after what failed is cut off
-            start, left = file.seek(0, os.SEEK_END), line(record)
+            start, left = file.seek(0, os.SEEK_END), b"".join(map(line, records))
             try:
                 while left:
                     left = left[file.write(left) :]

@@ -265,7 +265,7 @@ class Tune(Section):
         "median", description="how bad trials are stopped early"
     )
     workers: int = Field(
-        1, ge=1, le=256, description="processes that train; with 1 the same seed gives the same trials, at any time"
+        1, ge=1, le=256, description="processes that train; with 1, and a number of lanes, a seed gives the same trials"
     )
     lanes: Lanes = Field(
         "auto", description="trials that a worker trains as one program; auto: what is fastest here, by a few steps"

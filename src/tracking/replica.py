@@ -225,16 +225,17 @@ class Replica:
         from mlflow.entities import Metric, Param
 
         assert self.run_id
-        run, end = event["run"], int(event["time"] * 1000)
-        for before in by_key(self._client, self._experiment_id, run["key"]) if event["time"] < self._begun else ():
+        end = int(event["time"] * 1000)
+        for before in by_key(self._client, self._experiment_id, event["key"]) if event["time"] < self._begun else ():
             if before.info.status != "RUNNING":
                 return
             self._client.delete_run(before.info.run_id)
-        tags = {**run["tags"], KEY: run["key"], "mlflow.parentRunId": self.run_id}
-        made = self._client.create_run(self._experiment_id, int(run["created"] * 1000), tags, run["name"]).info.run_id
+        tags = {**event["tags"], KEY: event["key"], "mlflow.parentRunId": self.run_id}
+        started = int(event["created"] * 1000)
+        made = self._client.create_run(self._experiment_id, started, tags, event["name"]).info.run_id
         metrics = [metric for record in event["records"] for metric in metrics_of(record)]
         metrics += [Metric(key, value, end, 0) for key, value in event["metrics"].items()]
-        self._log(metrics, made, [Param(key, value) for key, value in run["params"].items()])
+        self._log(metrics, made, [Param(key, value) for key, value in event["params"].items()])
         self._client.set_terminated(made, event["status"], end)
 
     def _dataset(self, event: Event) -> None:

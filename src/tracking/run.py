@@ -86,9 +86,9 @@ class Run:
         if all(kept):
             self._outbox.say("model", sources=kept[0], parts=kept[1:], columns=columns)
 
-    def log_trial(self, **facts: Any) -> None:
-        """A run under this one, whole: run (key, name, created, tags, params), records, metrics, status."""
-        self._outbox.say("trial", **facts)
+    def log_trials(self, trials: list[Facts]) -> None:
+        """Runs under this one, each whole: key, name, created, tags, params, records, metrics, status."""
+        self._outbox.say_all([{"do": "trial", **trial} for trial in trials])
 
     def write(self, path: Path) -> None:
         """Name this run in a file, so that later stages find it: ids and the store's address, never a password."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +19,10 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "fail": "FAILED"}
 
 
 class Trial(NamedTuple):
-    """One finished trial: the values tried, all params, state (complete, pruned, fail), its epochs and its best."""
+    """One finished trial: the values tried, state (complete, pruned, fail), its epochs and its best."""
 
     number: int
     values: dict[str, Any]
-    params: Params
     state: str
     started: float
     records: list[Record]
@@ -38,19 +37,26 @@ class Sweep:
         self.run, self._study, self._tags = parent, study, tags
         self._monitor, self._is_whole = params.train.monitor, params.tracking.trial_epochs
 
-    def log(self, trial: Trial) -> None:
-        """Have MLflow told of a finished trial: its values, how it ended, and its epochs where they are wanted."""
+    def log(self, trials: Sequence[Trial]) -> None:
+        """Have MLflow told of finished trials: of each its values (the study has the other params), how it ended, and
+        its epochs where they are wanted."""
+        self.run.log_trials([self._told(trial) for trial in trials])
+
+    def _told(self, trial: Trial) -> dict[str, Any]:
         tags = {"study": self._study, "state": trial.state, "trial": str(trial.number), **self._tags}
         tags |= {key: str(value) for key, value in trial.values.items() if isinstance(value, str)}
         tags |= {"error": trial.error} if trial.error else {}
         name = f"trial-{trial.number:03d}" + ("" if trial.state == "complete" else f"-{trial.state}")
-        facts = run.new(name, tags, trial.params, f"{self.run.key}-{trial.number}") | {"created": trial.started}
-        self.run.log_trial(
-            run={key: facts[key] for key in ("key", "name", "created", "tags", "params")},
-            records=trial.records if self._is_whole else [],
-            metrics={} if trial.best is None else {f"best_val/{self._monitor}": trial.best},
-            status=STATUS[trial.state],
-        )
+        return {
+            "key": f"{self.run.key}-{trial.number}",
+            "name": name,
+            "created": trial.started,
+            "tags": tags,
+            "params": {key: run.text(value) for key, value in trial.values.items()},
+            "records": trial.records if self._is_whole else [],
+            "metrics": {} if trial.best is None else {f"best_val/{self._monitor}": trial.best},
+            "status": STATUS[trial.state],
+        }
 
     def conclude(self, result: dict[str, Any], words: str) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""

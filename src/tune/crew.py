@@ -21,7 +21,6 @@ SOURCES = Path(__file__).resolve().parents[2]
 ATTEMPTS = 3  # deaths in a row, without an answer between them, after which it is given up
 
 Words = dict[str, Any]
-Job = dict[int, dict[str, Any]]  # by the number of the trial, the values that are its own
 
 
 class Heard(NamedTuple):
@@ -35,7 +34,8 @@ class Worker:
     """One process, the `place`-th of its crew. `job`: what it has been handed and has not finished."""
 
     def __init__(self, place: int, heard: SimpleQueue[Heard], environment: dict[str, str]) -> None:
-        self.place, self.job = place, Job()
+        self.place = place
+        self.job: Any = None
         self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=SOURCES, env=environment
         )
@@ -109,16 +109,16 @@ class Crew:
         """One that waits for a job."""
         return self._idle[0] if self._idle else None
 
-    def hand(self, job: Job) -> None:
-        """Give a job to one that waits for it."""
+    def hand(self, job: Any, trials: dict[int, dict[str, Any]]) -> None:
+        """Give a job to one that waits for it. trials: by number, the values that are their own."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"trials": [{"number": number, "values": values} for number, values in job.items()]})
+        worker.say({"trials": [{"number": number, "values": values} for number, values in trials.items()]})
 
     def hear(self) -> Heard:
-        """What the next of them says: {"told": …} after an epoch, to be answered with {"drop": […]}; None of one that
-        has died, whose job is to be handed out again; {} of what is no matter of the search. InputError and RunError
-        when they cannot work at all."""
+        """What the next of them says: {"told": …, "done": …} after an epoch, to be answered with {"drop": […]} unless
+        the job is done; {"ready": …} when it has started; None of one that has died, whose job is to be handed out
+        again. InputError and RunError when they cannot work at all."""
         worker, words = self._heard.get()
         if words is None:
             self._replace(worker)
@@ -129,10 +129,8 @@ class Crew:
         if "ready" in words:
             self.batch_size, self.lanes = words["batch_size"], words["lanes"]
             self._asked |= {"probe": False, "lanes": self.lanes}
-        if "ready" in words or "done" in words:
-            worker.job = {}
+        if "ready" in words or words["done"]:
             self._idle.append(worker)
-            return Heard(worker, {})
         return Heard(worker, words)
 
     def _brief(self, worker: Worker) -> None:

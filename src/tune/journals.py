@@ -14,29 +14,35 @@ from src.errors import InputError
 
 class Journal(JournalFileBackend):
     """A journal with one writer. What is written is kept back until `flush`: Optuna has an fsync, and a lock, for each
-    number that is reported, which takes as long as an epoch of a small training."""
+    number that is reported, which takes as long as an epoch of a small training. Of the trials whose ids are `held`
+    nothing is written: as long as they are, a search that is killed leaves them as they were before."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), lock_obj=JournalFileOpenLock(str(path)))
-        self._path, self._back = path, list[dict[str, Any]]()
+        self._path, self.held = path, set[int]()
+        self._back: list[tuple[dict[str, Any], bool]] = []  # and whether it is of one that is held
         content = path.read_bytes()
         self._lines, self._bytes, self._digest = content.count(b"\n"), len(content), hashlib.sha256(content)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         if log_number_from < self._lines:
             yield from super().read_logs(log_number_from)
-        yield from self._back[max(log_number_from - self._lines, 0) :]
+        for log, _ in self._back[max(log_number_from - self._lines, 0) :]:
+            yield log
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._back += json.loads(json.dumps(logs))  # as they will be when they are read
+        for log in json.loads(json.dumps(logs)):  # as they will be when they are read
+            self._back.append((log, log.get("trial_id") in self.held))
 
     def flush(self) -> None:
         """Write what was kept back, and note what the journal holds now, so that damage to it is noticed."""
-        if not self._back:
+        kept = [is_held and log["trial_id"] in self.held for log, is_held in self._back]
+        ready = [log for (log, _), is_kept in zip(self._back, kept, strict=True) if not is_kept]
+        if not ready:
             return
-        super().append_logs(self._back)
-        self._lines += len(self._back)
-        self._back = []
+        super().append_logs(ready)
+        self._lines += len(ready)
+        self._back = [entry for entry, is_kept in zip(self._back, kept, strict=True) if is_kept]
         with self._path.open("rb") as file:
             file.seek(self._bytes)
             added = file.read()

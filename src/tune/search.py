@@ -15,7 +15,7 @@ from src.journal import Record
 from src.params import Params
 from src.tracking.sweep import Sweep, Trial
 from src.tune import space, study
-from src.tune.crew import Crew, Heard, Job
+from src.tune.crew import Crew, Heard
 from src.tune.study import Tuning
 
 # what lanes of one program may have each of their own; trials that differ in anything else are other programs
@@ -56,7 +56,6 @@ class Running:
 
     asked: optuna.Trial
     values: dict[str, Any]
-    params: Params
     started: float = 0.0
     records: list[Record] = field(default_factory=list)
     best: float | None = None
@@ -64,56 +63,73 @@ class Running:
     deaths: int = 0
 
 
+@dataclass
+class Job:
+    """Trials that a worker trains together: those that it still has, and what became of the others. They count once
+    all have ended, so that which are chosen next does not depend on when a search was killed."""
+
+    trials: dict[int, Running]  # by number
+    ended: list[Trial] = field(default_factory=list)
+    asked: list[optuna.Trial] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.asked = self.asked or [trial.asked for trial in self.trials.values()]
+
+
 class Search:
     """A search while it runs. `total`: trials that shall have ended, over all calls on the study."""
 
     def __init__(self, tuning: Tuning, params: Params, crew: Crew, total: int, sweep: Sweep) -> None:
         self._tuning, self._params, self._crew, self._total, self._sweep = tuning, params, crew, total, sweep
-        self._start = time.monotonic()
-        self._ended = len(study.finished(tuning.study))
+        self._start, self._lanes = time.monotonic(), tuning.lanes(crew.lanes)
+        self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
-        self.running: dict[int, Running] = {}
+        self._unwritten: list[Trial] = []
+        self._running = 0  # jobs
 
     def trials(self) -> Iterator[Trial]:
         """Run trials until there are enough, yielding each that this call runs once the study and MLflow's outbox have
         it. What is still running when the caller stops, or is interrupted, is put back."""
         try:
             while True:
-                yield from self._hand_out()
-                if not self.running and self._crew.idle:  # for want of trials
+                self._hand_out()
+                yield from self._write()  # while the workers train
+                if not self._running:
                     return
-                yield from self._hear(self._crew.hear())
+                self._hear(self._crew.hear())
         finally:
             self._tuning.put_back()
 
-    def _hand_out(self) -> Iterator[Trial]:
+    def _hand_out(self) -> None:
         """Give every worker that waits something to do, as long as there is."""
         while self._crew.idle:
             if not self._waiting:
-                yield from self._ask()
+                self._ask()
             if not self._waiting:
                 return
             job = self._waiting.pop(0)
-            for number in job:
-                self.running[number].started = time.time()
-            self._crew.hand(job)
+            for trial in job.trials.values():
+                trial.started = time.time()
+            self._tuning.hold(job.asked)
+            self._running += 1
+            self._crew.hand(job, {number: trial.values for number, trial in job.trials.items()})
 
-    def _ask(self) -> Iterator[Trial]:
+    def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
-        groups: dict[str, Job] = {}
-        for _ in range(min(self._crew.lanes, self._left())):
+        groups: dict[str, dict[int, Running]] = {}
+        for _ in range(min(self._lanes, self._left())):
             asked = self._tuning.ask()
+            self._begun += 1
             values = space.suggest(asked, self._params)
             asked.set_user_attr("values", values)
             try:
-                trial = Running(asked, values, all_params.changed(self._params, values))
+                all_params.changed(self._params, values)
             except InputError as error:  # each value is allowed, but not these together
-                yield self._end(Running(asked, values, self._params), TrialState.FAIL, str(error))
+                self._unwritten.append(self._end(Running(asked, values), TrialState.FAIL, str(error)))
                 continue
-            self.running[asked.number] = trial
-            shared = {key: value for key, value in trial.params.flat().items() if key not in OF_A_LANE}
-            groups.setdefault(repr(shared), {})[asked.number] = values
-        self._waiting += groups.values()
+            shared = {key: value for key, value in values.items() if key not in OF_A_LANE}
+            groups.setdefault(repr(shared), {})[asked.number] = Running(asked, values)
+        self._waiting += map(Job, groups.values())
 
     def _left(self) -> int:
         """Trials that may still be begun."""
@@ -122,36 +138,49 @@ class Search:
             return 0
         if settings.patience is not None and study.since_best(self._tuning.study) >= settings.patience:
             return 0
-        return max(self._total - self._ended - len(self.running), 0)
+        return max(self._total - self._begun, 0)
 
-    def _hear(self, heard: Heard) -> Iterator[Trial]:
+    def _hear(self, heard: Heard) -> None:
         worker, words = heard
-        if words is None:
-            yield from self._again(worker.job)
-        elif "told" in words:
+        job: Job | None = worker.job
+        if words is None and job:
+            self._again(job)
+        elif words and "told" in words:
+            assert job
             over, drop = [], []
             for number, told in words["told"].items():
-                state = self._report(self.running[int(number)], told)
+                trial = job.trials[int(number)]
+                state = self._report(trial, told)
                 if state is not None:
-                    over.append((int(number), state, told.get("error")))
+                    over.append((trial, state, told.get("error")))
                     drop += [int(number)] * (state == TrialState.PRUNED)
-            worker.say({"drop": drop})  # it trains on while these are written
-            for number, state, error in over:
-                del worker.job[number]
-                yield self._end(self.running.pop(number), state, error)
+            if not words["done"]:
+                worker.say({"drop": drop})
+            for trial, state, error in over:
+                del job.trials[trial.asked.number]
+                (job.ended if self._tuning.can_hold else self._unwritten).append(self._end(trial, state, error))
+            if words["done"]:
+                self._close(job)
 
-    def _again(self, job: Job) -> Iterator[Trial]:
+    def _again(self, job: Job) -> None:
         """Have the trials of a worker that has died trained by another, from their first epoch: each a job of its own
         from the second time on, as one of them may be what kills it."""
-        for number in job:
-            trial = self.running[number]
+        for number, trial in list(job.trials.items()):
             trial.records, trial.best, trial.deaths = [], None, trial.deaths + 1
-        for number in [number for number in job if self.running[number].deaths == DEATHS]:
-            del job[number]
-            yield self._end(self.running.pop(number), TrialState.FAIL, f"its process died {DEATHS} times")
-        if job:
-            alone = any(self.running[number].deaths > 1 for number in job)
-            self._waiting[:0] = [{number: values} for number, values in job.items()] if alone else [job]
+            if trial.deaths == DEATHS:
+                del job.trials[number]
+                job.ended.append(self._end(trial, TrialState.FAIL, f"its process died {DEATHS} times"))
+        self._close(job)
+        if any(trial.deaths > 1 for trial in job.trials.values()):
+            self._waiting[:0] = [Job({number: trial}) for number, trial in job.trials.items()]
+        elif job.trials:
+            self._waiting.insert(0, Job(job.trials))
+
+    def _close(self, job: Job) -> None:
+        """What ended of a job that a worker no longer has counts from now on."""
+        self._running -= 1
+        self._tuning.hold(job.asked, whether=False)
+        self._unwritten += job.ended
 
     def _report(self, trial: Running, told: dict[str, Any]) -> TrialState | None:
         """Report an epoch of a trial; how the trial has ended, if it has."""
@@ -166,18 +195,21 @@ class Search:
         return TrialState.PRUNED if trial.asked.should_prune() else None
 
     def _end(self, trial: Running, state: TrialState, error: str | None) -> Trial:
-        """Tell the study and MLflow how a trial ended."""
+        """Tell the study how a trial ended, so that the next ones are chosen by it."""
         if state == TrialState.COMPLETE and trial.best is None:
             state, error = TrialState.FAIL, f"{self._params.train.monitor} was not a number in any epoch"
         if error:
             trial.asked.set_user_attr("error", error)
         else:
             trial.asked.set_user_attr("best_epoch", trial.best_epoch)
-        number, records = trial.asked.number, trial.records
-        shown = Trial(number, trial.values, trial.params, state.name.lower(), trial.started, records, trial.best, error)
-        # on disk for MLflow first: a trial that the study counts is one that MLflow will have
-        self._sweep.log(shown)
         self._tuning.study.tell(trial.asked, trial.best if state == TrialState.COMPLETE else None, state)
-        self._tuning.flush()
-        self._ended += 1
-        return shown
+        how = state.name.lower()
+        return Trial(trial.asked.number, trial.values, how, trial.started, trial.records, trial.best, error)
+
+    def _write(self) -> Iterator[Trial]:
+        """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
+        written, self._unwritten = self._unwritten, []
+        if written:
+            self._sweep.log(written)
+            self._tuning.flush()
+        yield from written

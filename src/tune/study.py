@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import platform
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,7 @@ def random(params: Params, number: int) -> BaseSampler:
 
 
 class Grid(optuna.samplers.GridSampler):
-    """A grid whose trials are counted by who asks for them: Optuna would stop the loop of its own that we do not use."""
+    """A grid whose trials are counted by who asks for them: Optuna would stop its own loop, which is not used here."""
 
     def after_trial(self, *_: object) -> None:
         pass
@@ -127,12 +128,38 @@ class Tuning:
         alone, so that a search that was killed goes on as if it had not been."""
         number = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = SAMPLERS[self._params.tune.sampler](self._params, number)
-        return self.study.ask()
+        asked = self.study.ask()
+        if not self._journal:
+            asked.set_user_attr("searcher", _searcher())
+        return asked
+
+    def lanes(self, measured: int) -> int:
+        """Trials in one program: tune.lanes, or where that is "auto" what was measured when the study was begun, as
+        trials that are chosen together do not learn from each other."""
+        if self._params.tune.lanes != "auto":
+            return self._params.tune.lanes
+        if "lanes" not in self.study.user_attrs:
+            self.study.set_user_attr("lanes", measured)
+        return self.study.user_attrs["lanes"]
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether what is said of a trial can be kept from being durable: a database has it at once."""
+        return self._journal is not None
+
+    def hold(self, trials: Iterable[optuna.Trial], whether: bool = True) -> None:
+        """Have what comes of these trials not be durable until they are let go: those that are trained together have
+        all ended then, or none has."""
+        if self._journal:
+            ids = {trial._trial_id for trial in trials}
+            self._journal.held = self._journal.held | ids if whether else self._journal.held - ids
 
     def put_back(self) -> None:
-        """Have the trials that are running, or were when their process died, wait again: each keeps its number."""
+        """Have the trials that are running, or were when their process died, wait again: each keeps its number. Those
+        of another machine that shares the study are its own."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            if self._journal or trial.user_attrs.get("searcher") == _searcher():
+                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self.flush()
 
     def flush(self) -> None:
@@ -199,6 +226,11 @@ def _storage(address: str) -> tuple[BaseStorage, Journal | None]:
         journals.unseal(path)
     journal = Journal(path)
     return JournalStorage(journal), journal
+
+
+def _searcher() -> str:
+    """This project on this machine, of which one process at most searches."""
+    return f"{platform.node()}:{paths.root()}"
 
 
 def _queue_current(study: Study, params: Params) -> None:

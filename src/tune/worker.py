@@ -76,7 +76,7 @@ def run(job: dict[str, Any], params: Params, data: Data) -> None:
     """Train the trials of a job, telling the search each epoch."""
     numbers = [trial["number"] for trial in job["trials"]]
     settings = [changed(params, trial["values"]) for trial in job["trials"]]
-    progress = {number: Progress() for number in numbers}
+    progress, left = {number: Progress() for number in numbers}, len(numbers)
     for places, program in programs(settings, data):
         for told in program.fit(settings[places[0]].train.epochs):
             over: list[int] = []
@@ -95,10 +95,14 @@ def run(job: dict[str, Any], params: Params, data: Data) -> None:
                     "best_epoch": now.best_epoch,
                     "over": is_over,
                 }
-            tell(told=words)
+            left -= sum("record" not in word or word["over"] for word in words.values())
+            tell(told=words, done=not left)
+            if not left:
+                return
             dropped = hear()["drop"]
+            left -= len(dropped)
             program.drop([lane for lane, place in enumerate(places) if numbers[place] in dropped or lane in over])
-    tell(done=True)
+    tell(told={}, done=True)
 
 
 def best_count(params: Params, data: Data, most: int) -> int:

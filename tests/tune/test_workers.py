@@ -1,0 +1,121 @@
+"""Workers that are really killed, and searches too: no trial is lost, and none is counted twice."""
+
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import optuna
+import psutil
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+pytestmark = pytest.mark.pipeline
+
+SHORT = {
+    "prepare.source": "wine",
+    "model.name": "linear",
+    "train.epochs": 2,
+    "train.warmup_epochs": 0.5,
+    "tune.pruner": "none",
+    "tune.sampler": "random",
+}
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@pytest.fixture
+def project(new_project):
+    project = new_project()
+    project.set(**SHORT)
+    project.run("dvc", "repro", "--quiet", "prepare")
+    return project
+
+
+def trials_of(project):
+    storage = JournalStorage(JournalFileBackend(str(project.path / "models/tune.journal")))
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).get_trials()
+
+
+def workers_of(search):
+    found = []
+    for process in psutil.Process(search.pid).children():
+        with suppress(psutil.NoSuchProcess):  # killed, or about to be another program
+            found += [process] * ("src.tune.worker" in process.cmdline())
+    return found
+
+
+def search_with_kills(project, trials, workers, every):
+    """Search with a worker killed every so many seconds; what it printed, and how many were killed."""
+    project.set(**{**SHORT, "tune.trials": trials, "tune.workers": workers, "tune.lanes": 8})
+    search, killed, printed = project.start("python", "-m", "src.tune"), 0, []
+    reading = threading.Thread(target=lambda: printed.extend(search.stdout))  # a full pipe would hold it up
+    reading.start()
+    deadline = time.monotonic() + 1800
+    while search.poll() is None and not (project.path / "reports/tune.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(every)
+        for process in workers_of(search)[killed % workers :][:1]:
+            process.kill()
+            killed += 1
+    reading.join(timeout=600)
+    assert search.wait(timeout=60) == 0, printed[-20:]
+    return "".join(printed), killed
+
+
+def check_whole(project, trials):
+    found = trials_of(project)
+    assert [trial.number for trial in found] == list(range(trials))
+    assert all(trial.state in ENDED for trial in found)
+    told = [run.data.tags["trial"] for run in all_runs(project) if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(map(int, told)) == list(range(trials))
+
+
+def all_runs(project):
+    experiment = project.client.get_experiment_by_name(project.experiment)
+    runs, token = [], None
+    while True:
+        page = project.client.search_runs([experiment.experiment_id], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def test_workers_that_are_killed_lose_no_trial(project):
+    printed, killed = search_with_kills(project, trials=150, workers=2, every=4)
+    assert killed
+    assert "what it had is trained again" in printed
+    check_whole(project, 150)
+
+
+@pytest.mark.faults
+def test_two_thousand_trials_with_a_worker_killed_every_five_seconds(project):
+    _, killed = search_with_kills(project, trials=2000, workers=4, every=5)
+    print(f"{killed} workers killed")
+    check_whole(project, 2000)
+
+
+def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
+    long = {**SHORT, "train.epochs": 30, "tune.sampler": "tpe", "tune.pruner": "hyperband", "tune.lanes": 6}
+    project.set(**{**long, "tune.trials": 30})
+
+    def values():
+        return [(trial.number, trial.params, trial.state, trial.value) for trial in trials_of(project)]
+
+    project.run("python", "-m", "src.tune")
+    whole = values()
+    for path in project.path.glob("models/tune.*"):
+        path.unlink()
+    for number in (4, 14, 22):
+        search = project.start("python", "-m", "src.tune")
+        deadline = time.monotonic() + 120
+        while not (project.path / "models/tune.journal").exists() or len(trials_of(project)) < number:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        search.send_signal(signal.SIGKILL)
+        search.communicate()
+    project.run("python", "-m", "src.tune")
+    assert values() == whole
