@@ -32,8 +32,8 @@ bench: setup ## Measure against other tools, side by side; long, on a quiet mach
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c requirements.lock -r bench/requirements.txt
 	@for name in loop tracking checkpoint startup scaling sweep quality; do .venv/bin/python -m bench.$$name $(ARGS) || exit; done
 
-tune: setup ## Search for better params (ARGS="--help" shows how)
-	@exec .venv/bin/python -m src.tune $(ARGS)
+tune: setup ## Search for better params, write them into params.yaml, run the pipeline (ARGS="--trials 50")
+	@exec .venv/bin/python -m src.tune --repro $(ARGS)
 
 compare: setup ## Show the newest runs, what differs and what is best (ARGS="RUN RUN" puts runs side by side)
 	@exec .venv/bin/python -m src.compare $(ARGS)

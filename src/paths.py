@@ -27,6 +27,7 @@ COLUMNS = REPORTS / "columns.csv"
 TABLES = REPORTS / "tables"
 PICTURES = REPORTS / "plots"
 PROFILE = REPORTS / "profile"
+STUDY = REPORTS / "tune"
 
 
 def root() -> Path:

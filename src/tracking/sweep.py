@@ -58,7 +58,7 @@ class Sweep:
             "status": STATUS[trial.state],
         }
 
-    def conclude(self, result: dict[str, Any], words: str) -> None:
+    def conclude(self, result: dict[str, Any], words: str, pictures: list[Path]) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
         best = result["best"]
         self.run.log_metrics({f"best_val/{self._monitor}": best["value"], "trials": result["trials"]["total"]})
@@ -66,6 +66,7 @@ class Sweep:
         tags = {f"best.{key}": str(value) for key, value in best["params"].items()}
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})
         self.run.log_artifacts([paths.REPORTS / "tune.json"], "")
+        self.run.log_artifacts(pictures, "study")
 
 
 @contextmanager

@@ -19,7 +19,12 @@ def main() -> None:
         "A study goes on where it stopped; the test split is never read.",
     )
     parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
-    parser.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
+    then = parser.add_mutually_exclusive_group()
+    then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
+    then.add_argument(
+        "--repro", action="store_true", help="the same, and run the pipeline with them, to the test split"
+    )
+    then.add_argument("--export", action="store_true", help="print the `dvc exp run` that trains with the best values")
     options = parser.parse_args()
 
     from src import params
@@ -40,8 +45,7 @@ def main() -> None:
     from src import files, paths
     from src.data import schema as schemas
     from src.tracking import sweep
-    from src.tune import report, search, study
-    from src.tune.apply import apply
+    from src.tune import pictures, report, search, study, winner
     from src.tune.crew import Crew
 
     schema = schemas.load()
@@ -61,17 +65,18 @@ def main() -> None:
         result = report.summary(running, monitor)
         files.write_json(paths.REPORTS / "tune.json", result)
         Console().print(report.ranking(running, monitor))
-        parent.conclude(result, report.in_words(result))
+        told = pictures.Told(running, f"val {monitor}", result["importance"])
+        parent.conclude(result, report.in_words(result), pictures.write(told, report.in_words(result), paths.STUDY))
     print(report.in_words(result))
-    if options.apply:
-        changes = apply(result["best"]["params"])
-        print(
-            "\n".join(["params.yaml:", *(f"  {change}" for change in changes)]) if changes else "params.yaml has them"
-        )
-        print("Next: dvc repro")
+    best = result["best"]["params"]
+    if options.export:
+        print(winner.command(best))
+    elif options.apply or options.repro:
+        print(winner.applied(best))
+        print(winner.reproduced(result) if options.repro else "Next: dvc repro")
     else:
         same = f" --trials {options.trials}" if options.trials else ""
-        print(f"Next: python -m src.tune{same} --apply, then dvc repro")
+        print(f"Next: python -m src.tune{same} --repro (--apply to change params.yaml only, --export to leave it)")
 
 
 def _prepare(settings: "Params") -> None:
