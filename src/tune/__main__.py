@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from src import cli
 
@@ -13,20 +13,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m src.tune",
-        description="Search tune.space of params.yaml for the best train.monitor on the validation split. "
-        "A study goes on where it stopped; the test split is never read.",
-    )
-    parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
-    then = parser.add_mutually_exclusive_group()
-    then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
-    then.add_argument(
-        "--repro", action="store_true", help="the same, and run the pipeline with them, to the test split"
-    )
-    then.add_argument("--export", action="store_true", help="print the `dvc exp run` that trains with the best values")
-    options = parser.parse_args()
-
+    options = _options()
     from src import params
     from src.errors import InputError
 
@@ -45,7 +32,7 @@ def main() -> None:
     from src import files, paths
     from src.data import schema as schemas
     from src.tracking import sweep
-    from src.tune import pictures, report, search, study, winner
+    from src.tune import pictures, report, search, study
     from src.tune.crew import Crew
 
     schema = schemas.load()
@@ -68,6 +55,29 @@ def main() -> None:
         told = pictures.Told(running, f"val {monitor}", result["importance"])
         parent.conclude(result, report.in_words(result), pictures.write(told, report.in_words(result), paths.STUDY))
     print(report.in_words(result))
+    _conclude(options, result)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m src.tune",
+        description="Search tune.space of params.yaml for the best train.monitor on the validation split. "
+        "A study goes on where it stopped; the test split is never read.",
+    )
+    parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
+    then = parser.add_mutually_exclusive_group()
+    then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
+    then.add_argument(
+        "--repro", action="store_true", help="the same, and run the pipeline with them, to the test split"
+    )
+    then.add_argument("--export", action="store_true", help="print the `dvc exp run` that trains with the best values")
+    return parser.parse_args()
+
+
+def _conclude(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Do with the winner what was asked for, and say what comes next."""
+    from src.tune import winner
+
     best = result["best"]["params"]
     if options.export:
         print(winner.command(best))

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from src import cli, paths
+from src import cli
 from src.errors import InputError, RunError
 from src.params import Params
 
@@ -37,7 +37,7 @@ class Worker:
         self.place = place
         self.job: Any = None
         self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=SOURCES, env=environment
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
         threading.Thread(target=self._listen, args=(heard,), name="worker", daemon=True).start()
 
@@ -80,7 +80,8 @@ class Crew:
         }
         self._heard: SimpleQueue[Heard] = SimpleQueue()
         threads = str(max(len(os.sched_getaffinity(0)) // count, 1))
-        self._environment = {**os.environ, "DVC_ROOT": str(paths.root()), "OMP_NUM_THREADS": threads}
+        found = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._environment = {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": threads}
         self._count, self._deaths = count, 0
         self._idle: list[Worker] = []
         self.workers: list[Worker] = []

@@ -35,7 +35,9 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     printed = tune(project, "--trials", "5")
     assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 5
     assert re.search(r"^trial 0 complete .*lr=0.002 optimizer=adamw", printed, re.MULTILINE)
-    assert "Next: python -m src.tune --trials 5 --apply" in printed
+    assert "Next: python -m src.tune --trials 5 --repro" in printed
+    pages = {path.name for path in (project.path / "reports/tune").iterdir()}
+    assert pages >= {"study.html", "choices.png", "history.png", "epochs.png", "parallel.png"}
     assert not (project.path / "data/prepared/test.safetensors").exists()
 
     trials = children(project)
@@ -43,6 +45,7 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3", "4"]
     assert study.info.status == "FINISHED"
+    assert {item.path for item in project.client.list_artifacts(study.info.run_id, "study")} >= {"study/study.html"}
     for run in trials:
         epochs = len(project.client.get_metric_history(run.info.run_id, "val/loss"))
         if run.data.tags["state"] == "pruned":
@@ -82,6 +85,25 @@ def check_apply(project):
     )
     report = min(float(line.split(",")[3]) for line in (project.path / "reports/history.csv").read_text().split()[1:])
     assert report == pytest.approx(best.data.metrics["best_val/loss"], rel=1e-3)  # a lane rounds in another order
+
+
+def test_the_winner_goes_through_the_pipeline_in_one_command(new_project):
+    project = new_project()
+    project.set(**{**QUICK, "tune.trials": 3, "tune.lanes": 3})
+    assert re.fullmatch(r"dvc exp run -S train.lr=\S+ -S train.optimizer=\w+", last_line(tune(project, "--export")))
+    printed = tune(project, "--repro")
+    accuracy = project.report("evaluate")["accuracy"]
+    assert f"test: loss {project.report('evaluate')['loss']:.4g}, accuracy {accuracy:.4g}" in printed
+    (run,) = [run for run in project.runs() if "tuned.study" in run.data.tags]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test/accuracy"] == accuracy
+    best = files.read_json(project.path / "reports/tune.json")["best"]
+    assert run.data.tags["tuned.trial"] == str(best["trial"])
+    assert run.data.params["train.lr"] == str(best["params"]["train.lr"])
+
+
+def last_line(printed):
+    return printed.strip().splitlines()[-1]
 
 
 def test_a_killed_search_goes_on_to_the_same_total(project):
@@ -124,6 +146,21 @@ def test_data_that_is_missing_or_stale_is_prepared_first(new_project):
         ({"tune.space": {"train.optimizer": ["adm"]}}, "Did you mean adam?"),
         ({"tune.space": {"train.optimizer": []}}, "train.optimizer has no choices"),
         ({"tune.space": {"train.optimizer": {"low": 0.1, "high": 1.0}}}, "is no number: give a list of choices"),
+        ({"tune.sampler": "grid"}, "train.lr: for tune.sampler grid give a step, or a list of choices"),
+        ({"tune.space": {"train.lr": {"low": 0.1, "high": 1.0, "step": 2.0}}}, "step 2 is larger than the range"),
+        (
+            {"tune.space": {"train.momentum": {"low": 0.1, "high": 0.9, "when": {"train.optimizr": "sgd"}}}},
+            "its condition names train.optimizr, which is not tuned",
+        ),
+        (
+            {
+                "tune.space": {
+                    "train.optimizer": {"choices": ["sgd"], "when": {"train.schedule": "step"}},
+                    "train.schedule": {"choices": ["step"], "when": {"train.optimizer": "sgd"}},
+                }
+            },
+            "the conditions go round in a circle",
+        ),
     ],
 )
 def test_a_space_that_cannot_be_is_refused(new_project, values, message):
