@@ -45,8 +45,7 @@ def main() -> None:
         tuning = held.enter_context(study.opened(settings, schema))
         running = tuning.study
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
-        trials = search.Search(tuning, settings, crew, total, parent).trials()
-        report.show(trials, running, total, monitor)
+        report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
         if not study.ranking(running):
             raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
         result = report.summary(running, monitor)

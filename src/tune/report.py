@@ -2,33 +2,45 @@
 
 import math
 import sys
-from collections.abc import Iterator
+import time
 from typing import Any
 
 from optuna.study import Study
+from optuna.trial import TrialState
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from src import cli
-from src.tracking.sweep import Trial
+from src.params import Params
 from src.tune import study
+from src.tune.search import Search
 
 SHOWN = 10  # trials in the ranking
 
 
-def show(trials: Iterator[Trial], running: Study, total: int, monitor: str) -> None:
+def show(searching: Search, running: Study, total: int, params: Params) -> None:
     """Follow the trials to their end, on a terminal with a bar."""
+    monitor, epochs = params.train.monitor, params.train.epochs
     if not sys.stderr.isatty():
-        for trial in trials:
-            best = "" if trial.best is None else f" {trial.best:.4g}"
-            cli.say(f"trial {trial.number} {trial.state}{best}  {_values(trial.values)}  {_best(running, monitor)}")
+        said = time.monotonic()
+        for trial in searching.trials():
+            if trial:
+                best = "" if trial.best is None else f" {trial.best:.4g}"
+                values = _values(trial.values)
+                cli.say(f"trial {trial.number} {trial.state}{best}  {values}  {_best(running, monitor)}")
+            elif searching.running and time.monotonic() - said > cli.EVERY:
+                cli.say(_at(searching.running, epochs))
+                said = time.monotonic()
         return
-    columns = (TextColumn("trials"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=total, completed=len(study.finished(running)))
-        for _ in trials:
-            bar.update(task, advance=1, description=_best(running, monitor))
+    columns = (TextColumn("trials"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total * epochs)
+        for _ in searching.trials():
+            ended, now = study.finished(running), searching.running
+            pruned = sum(trial.state == TrialState.PRUNED for trial in ended)
+            about = f"{len(ended)} of {total}, {pruned} pruned; {_at(now, epochs)}; {_best(running, monitor)}"
+            bar.update(task, completed=len(ended) * epochs + sum(now), description=about)
 
 
 def ranking(running: Study, monitor: str) -> Table:
@@ -98,6 +110,14 @@ def in_words(result: dict[str, Any]) -> str:
     if result["importance"]:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()))
     return "\n".join(lines)
+
+
+def _at(running: list[int], epochs: int) -> str:
+    """How far the trials are that are trained, from their epochs."""
+    if not running:
+        return "none running"
+    first, last = min(running), max(running)
+    return f"{len(running)} running, epoch {first if first == last else f'{first} to {last}'} of {epochs}"
 
 
 def _best(running: Study, monitor: str) -> str:

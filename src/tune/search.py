@@ -63,7 +63,7 @@ class Running:
     deaths: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """Trials that a worker trains together: those that it still has, and what became of the others. They count once
     all have ended, so that which are chosen next does not depend on when a search was killed."""
@@ -85,18 +85,25 @@ class Search:
         self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
-        self._running = 0  # jobs
+        self._jobs: list[Job] = []  # that workers have
 
-    def trials(self) -> Iterator[Trial]:
+    @property
+    def running(self) -> list[int]:
+        """How many epochs each trial has that is being trained."""
+        return [len(trial.records) for job in self._jobs for trial in job.trials.values()]
+
+    def trials(self) -> Iterator[Trial | None]:
         """Run trials until there are enough, yielding each that this call runs once the study and MLflow's outbox have
-        it. What is still running when the caller stops, or is interrupted, is put back."""
+        it, and None when some have one epoch more. What is still running when the caller stops, or is interrupted, is
+        put back."""
         try:
             while True:
                 self._hand_out()
                 yield from self._write()  # while the workers train
-                if not self._running:
+                if not self._jobs:
                     return
                 self._hear(self._crew.hear())
+                yield None
         finally:
             self._tuning.put_back()
 
@@ -111,7 +118,7 @@ class Search:
             for trial in job.trials.values():
                 trial.started = time.time()
             self._tuning.hold(job.asked)
-            self._running += 1
+            self._jobs.append(job)
             self._crew.hand(job, {number: trial.values for number, trial in job.trials.items()})
 
     def _ask(self) -> None:
@@ -178,7 +185,7 @@ class Search:
 
     def _close(self, job: Job) -> None:
         """What ended of a job that a worker no longer has counts from now on."""
-        self._running -= 1
+        self._jobs.remove(job)
         self._tuning.hold(job.asked, whether=False)
         self._unwritten += job.ended
 

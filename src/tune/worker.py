@@ -49,6 +49,7 @@ class Alone:
 
 Program = Lanes | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
+said: set[str] = set()  # why trials could not be lanes
 
 
 def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int], Program]]:
@@ -67,7 +68,9 @@ def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int]
                 device.set_threads(entries[0][0].model, data.schema.shape, size)
                 yield list(range(len(settings))), together
                 return
-        cli.say(f"one trial after the other, not as lanes: {why}")
+        if why not in said:
+            cli.say(f"one trial after the other, not as lanes: {why}")
+            said.add(why)
     for place, params in enumerate(settings):
         yield [place], Alone(params, data)
 
@@ -110,6 +113,9 @@ def best_count(params: Params, data: Data, most: int) -> int:
     lanes win nothing or would take more than half of the memory."""
     size = params.train.batch_size
     assert size != "auto"
+    if most == 1:
+        return 1
+    params = changed(params, {"train.epochs": max(params.train.epochs, 2)})
     few = data._replace(train=head(data.train, STEPS * size), val=head(data.val, STEPS * size))
     trainer, train_batches, val_batches = assemble(params, few)
     weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)  # the data is there once for all
@@ -119,10 +125,13 @@ def best_count(params: Params, data: Data, most: int) -> int:
         if count * (weights + batch) > limit:
             break
         program = next(programs([params] * count, few))[1]
-        taken = seconds(program) / count if isinstance(program, Lanes) else shortest
-        if taken > GAIN * shortest:
+        if not isinstance(program, Lanes):
             break
-        best, shortest = count, taken
+        taken = seconds(program) / count
+        if taken < GAIN * shortest:
+            best, shortest = count, taken
+        elif taken > shortest / GAIN:  # a few may not be worth it yet; these are too many
+            break
     return best
 
 

@@ -64,7 +64,7 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
 def check_apply(project):
     commented = (project.path / "params.yaml").read_text().replace("\ntune:", "  # how far\n\n# the search\ntune:")
     (project.path / "params.yaml").write_text(commented)
-    printed = tune(project, "--trials", "7", "--apply")
+    printed = tune(project, "--trials", "7", "--repro")
     assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 2
     trials = children(project)
     best = min(
@@ -78,39 +78,22 @@ def check_apply(project):
     assert all(line in {f"{key}: {value}" for key, value in wanted.items()} for line in changed)
     # tuned params are not part of what a study is: after --apply it is still the same one
     assert not re.findall(r"^trial \d+ (complete|pruned)", tune(project, "--trials", "7"), re.MULTILINE)
-    # and the train stage gets just what the trial got
-    project.run("dvc", "repro", "--quiet", "train")
-    assert project.client.search_runs(
-        [best.info.experiment_id], f"metrics.best_epoch > 0 and params.`train.lr` = '{wanted['lr']}'"
-    )
+    # and the pipeline has run with just what the trial had
+    (run,) = [run for run in project.runs() if "tuned.study" in run.data.tags]
+    assert (run.info.status, run.data.params["train.lr"]) == ("FINISHED", wanted["lr"])
+    assert run.data.tags["tuned.trial"] == best.data.tags["trial"]
+    evaluation = project.report("evaluate")
+    assert run.data.metrics["test/accuracy"] == evaluation["accuracy"]
+    assert f"test: loss {evaluation['loss']:.4g}, accuracy {evaluation['accuracy']:.4g}" in printed
     report = min(float(line.split(",")[3]) for line in (project.path / "reports/history.csv").read_text().split()[1:])
     assert report == pytest.approx(best.data.metrics["best_val/loss"], rel=1e-3)  # a lane rounds in another order
-
-
-def test_the_winner_goes_through_the_pipeline_in_one_command(new_project):
-    project = new_project()
-    project.set(**{**QUICK, "tune.trials": 3, "tune.lanes": 3})
-    assert re.fullmatch(r"dvc exp run -S train.lr=\S+ -S train.optimizer=\w+", last_line(tune(project, "--export")))
-    printed = tune(project, "--repro")
-    accuracy = project.report("evaluate")["accuracy"]
-    assert f"test: loss {project.report('evaluate')['loss']:.4g}, accuracy {accuracy:.4g}" in printed
-    (run,) = [run for run in project.runs() if "tuned.study" in run.data.tags]
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics["test/accuracy"] == accuracy
-    best = files.read_json(project.path / "reports/tune.json")["best"]
-    assert run.data.tags["tuned.trial"] == str(best["trial"])
-    assert run.data.params["train.lr"] == str(best["params"]["train.lr"])
-
-
-def last_line(printed):
-    return printed.strip().splitlines()[-1]
 
 
 def test_a_killed_search_goes_on_to_the_same_total(project):
     project.set(**{**QUICK, "train.epochs": 60, "tune.pruner": "none"})
     project.run("dvc", "repro", "--quiet", "prepare")
     search = project.start("python", "-m", "src.tune", "--trials", "8")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(children(project)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
