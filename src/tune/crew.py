@@ -79,9 +79,10 @@ class Crew:
             "lanes": most if is_auto else lanes,
         }
         self._heard: SimpleQueue[Heard] = SimpleQueue()
-        threads = str(max(len(os.sched_getaffinity(0)) // count, 1))
         found = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._environment = {**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": threads}
+        self._environment = {**os.environ, "PYTHONPATH": found}
+        if count > 1:  # they share the cores
+            self._environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // count, 1))
         self._count, self._deaths = count, 0
         self._idle: list[Worker] = []
         self.workers: list[Worker] = []

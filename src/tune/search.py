@@ -167,6 +167,7 @@ class Search:
                 del job.trials[trial.asked.number]
                 (job.ended if self._tuning.can_hold else self._unwritten).append(self._end(trial, state, error))
             if words["done"]:
+                worker.job = None
                 self._close(job)
 
     def _again(self, job: Job) -> None:
