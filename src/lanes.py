@@ -32,6 +32,8 @@ def obstacle(trainers: Sequence[Trainer]) -> str | None:
             return f"there is no rule in src/lanes.py for the optimizer {type(trainer.optimizer).__name__}"
         if trainer.step is not train_step:
             return "train.accumulate, train.cuda_graph and train.fail_on_wait make steps of one training"
+        if not all(parameter.requires_grad for parameter in trainer.model.parameters()):
+            return "the network has weights that are not trained"
         if trainer.scaler.is_enabled():
             return "train.precision fp16 scales the gradients of one training"
         if getattr(trainer.loss, "reduction", None) != "mean":

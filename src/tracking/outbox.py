@@ -239,13 +239,6 @@ def remove(outbox: Outbox) -> None:
         files.remove_folder(outbox.path)
 
 
-def discard(outbox: Outbox) -> None:
-    """Remove an outbox that MLflow is not to be told of any more."""
-    with _arranging():
-        if outbox.path.exists() and not is_held(outbox):
-            files.remove_folder(outbox.path)
-
-
 @contextmanager
 def _arranging() -> Iterator[None]:
     """While folders are made and removed: the lock of a run lies in its folder, and must not go with it unseen."""

@@ -43,6 +43,7 @@ class Replica:
         self._events, self._load, self._epochs, self._steps = sent["events"], sent["load"], 0, 0
         self._step_points = tracking.step_points
         self._known: dict[str, set[int]] = {}
+        self._trials: set[str] = set()  # keys of those that were told
         self._is_new_run = False
         self._begun = time.time() if sent["run_id"] else 0.0  # what was said before may have been told, and not noted
         self.run_id: str | None = None
@@ -220,16 +221,16 @@ class Replica:
         return [] if lost else paths
 
     def _trial(self, event: Event) -> None:
-        """A run under this one, made, filled and ended at once. One that an earlier attempt has not ended is made
-        anew."""
+        """A run under this one, made, filled and ended at once. One that is there, as an earlier attempt failed or the
+        trial was trained again, goes."""
         from mlflow.entities import Metric, Param
 
         assert self.run_id
         end = int(event["time"] * 1000)
-        for before in by_key(self._client, self._experiment_id, event["key"]) if event["time"] < self._begun else ():
-            if before.info.status != "RUNNING":
-                return
-            self._client.delete_run(before.info.run_id)
+        if event["time"] < self._begun or event["key"] in self._trials:
+            for before in by_key(self._client, self._experiment_id, event["key"]):
+                self._client.delete_run(before.info.run_id)
+        self._trials.add(event["key"])
         tags = {**event["tags"], KEY: event["key"], "mlflow.parentRunId": self.run_id}
         started = int(event["created"] * 1000)
         made = self._client.create_run(self._experiment_id, started, tags, event["name"]).info.run_id

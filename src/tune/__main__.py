@@ -61,7 +61,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m src.tune",
         description="Search tune.space of params.yaml for the best train.monitor on the validation split. "
-        "A study goes on where it stopped; the test split is never read.",
+        "A study goes on where it stopped; the search never reads the test split.",
     )
     parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
     then = parser.add_mutually_exclusive_group()

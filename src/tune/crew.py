@@ -16,9 +16,9 @@ from src import cli
 from src.errors import InputError, RunError
 from src.params import Params
 
-COMMAND = [sys.executable, "-m", "src.tune.worker"]
+COMMAND = [sys.executable, "-c", "from src.tune.worker import main; main()"]
 SOURCES = Path(__file__).resolve().parents[2]
-ATTEMPTS = 3  # deaths in a row, without an answer between them, after which it is given up
+ATTEMPTS = 5  # deaths in a row, without an answer between them, after which it is given up
 
 Words = dict[str, Any]
 
@@ -31,13 +31,19 @@ class Heard(NamedTuple):
 
 
 class Worker:
-    """One process, the `place`-th of its crew. `job`: what it has been handed and has not finished."""
+    """One process, the `place`-th of its crew. `job`: what it has been handed and has not finished; `deaths`: of those
+    in its place that ended without a word."""
 
-    def __init__(self, place: int, heard: SimpleQueue[Heard], environment: dict[str, str]) -> None:
-        self.place = place
+    def __init__(self, place: int, heard: SimpleQueue[Heard], environment: dict[str, str], deaths: int = 0) -> None:
+        self.place, self.deaths, self.is_briefed = place, deaths, False
         self.job: Any = None
         self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            process_group=0,  # Ctrl-C is for the search, which then says no more
         )
         threading.Thread(target=self._listen, args=(heard,), name="worker", daemon=True).start()
 
@@ -73,7 +79,7 @@ class Crew:
     def __init__(self, params: Params, most: int) -> None:
         lanes, count = params.tune.lanes, params.tune.workers
         is_auto = lanes == "auto"
-        self._asked = {
+        self._asked: Words = {
             "params": params.model_dump(by_alias=True),
             "probe": is_auto,
             "lanes": most if is_auto else lanes,
@@ -83,7 +89,7 @@ class Crew:
         self._environment = {**os.environ, "PYTHONPATH": found}
         if count > 1:  # they share the cores
             self._environment["OMP_NUM_THREADS"] = str(max((os.cpu_count() or 1) // count, 1))
-        self._count, self._deaths = count, 0
+        self._count = count
         self._idle: list[Worker] = []
         self.workers: list[Worker] = []
 
@@ -125,25 +131,28 @@ class Crew:
         if words is None:
             self._replace(worker)
             return Heard(worker, None)
-        self._deaths = 0
+        worker.deaths = 0
         if "failed" in words:
             raise (InputError if words["code"] == cli.BAD_INPUT else RunError)(words["failed"])
         if "ready" in words:
             self.batch_size, self.lanes = words["batch_size"], words["lanes"]
             self._asked |= {"probe": False, "lanes": self.lanes}
+            self._asked["params"]["train"]["batch_size"] = self.batch_size
         if "ready" in words or words["done"]:
             self._idle.append(worker)
         return Heard(worker, words)
 
     def _brief(self, worker: Worker) -> None:
+        worker.is_briefed = True
         worker.say({**self._asked, "place": worker.place})
 
     def _replace(self, worker: Worker) -> None:
         code = worker.end()
-        self._deaths += 1
         self._idle = [other for other in self._idle if other is not worker]
-        if self._deaths == ATTEMPTS * self._count:
+        if worker.deaths + 1 == ATTEMPTS:
             raise RunError(f"the processes that train trials end at once, the last with exit code {code}")
         cli.say(f"worker {worker.pid} has ended with exit code {code}: what it had is trained again")
-        self.workers[worker.place] = Worker(worker.place, self._heard, self._environment)
-        self._brief(self.workers[worker.place])
+        anew = Worker(worker.place, self._heard, self._environment, worker.deaths + 1)
+        self.workers[worker.place] = anew
+        if worker.is_briefed:
+            self._brief(anew)

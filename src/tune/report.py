@@ -46,17 +46,19 @@ def show(searching: Search, running: Study, total: int, params: Params) -> None:
 def ranking(running: Study, monitor: str) -> Table:
     """The best trials, best first, as a table for the terminal."""
     leaders = study.ranking(running)[:SHOWN]
+    keys = list(dict.fromkeys(key for trial in leaders for key in trial.user_attrs["values"]))
     table = Table(
         "rank",
         "trial",
         f"val {monitor}",
         "epoch",
-        *running.best_trial.user_attrs["values"],
+        *keys,
         title="Ranking",
         title_justify="left",
     )
     for rank, trial in enumerate(leaders, 1):
-        values = map(_number, trial.user_attrs["values"].values())
+        own = trial.user_attrs["values"]
+        values = [_number(own[key]) if key in own else "" for key in keys]
         table.add_row(str(rank), str(trial.number), f"{trial.value:.4g}", str(trial.user_attrs["best_epoch"]), *values)
     return table
 
@@ -77,7 +79,8 @@ def importance(running: Study) -> dict[str, float]:
 
 
 def summary(running: Study, monitor: str) -> dict[str, Any]:
-    """The search in numbers: how many trials ended how, the best, and trial 0, which has the current params."""
+    """The search in numbers: how many trials ended how, the best, and the first, with the current params where they
+    lie in the space."""
     finished = study.finished(running)
     states = {
         state: sum(trial.state.name.lower() == state for trial in finished) for state in ("complete", "pruned", "fail")

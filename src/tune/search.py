@@ -20,7 +20,6 @@ from src.tune.study import Tuning
 
 # what lanes of one program may have each of their own; trials that differ in anything else are other programs
 OF_A_LANE = {
-    "seed",
     "model.dropout",
     "train.lr",
     "train.optimizer",
@@ -61,6 +60,7 @@ class Running:
     best: float | None = None
     best_epoch: int = 0
     deaths: int = 0
+    reported: int = 0  # the last epoch that the study knows
 
 
 @dataclass(eq=False)
@@ -105,14 +105,15 @@ class Search:
                 self._hear(self._crew.hear())
                 yield None
         finally:
+            self._save()
             self._tuning.put_back()
 
     def _hand_out(self) -> None:
         """Give every worker that waits something to do, as long as there is."""
         while self._crew.idle:
-            if not self._waiting:
+            while not self._waiting and self._left():
                 self._ask()
-            if not self._waiting:
+            if not self._waiting or self._is_over():
                 return
             job = self._waiting.pop(0)
             for trial in job.trials.values():
@@ -140,12 +141,14 @@ class Search:
 
     def _left(self) -> int:
         """Trials that may still be begun."""
+        return 0 if self._is_over() else max(self._total - self._begun, 0)
+
+    def _is_over(self) -> bool:
+        """Whether no trial is begun any more, by the time or for want of better ones."""
         settings = self._params.tune
         if settings.minutes is not None and time.monotonic() - self._start > 60 * settings.minutes:
-            return 0
-        if settings.patience is not None and study.since_best(self._tuning.study) >= settings.patience:
-            return 0
-        return max(self._total - self._begun, 0)
+            return True
+        return settings.patience is not None and study.since_best(self._tuning.study) >= settings.patience
 
     def _hear(self, heard: Heard) -> None:
         worker, words = heard
@@ -187,7 +190,8 @@ class Search:
     def _close(self, job: Job) -> None:
         """What ended of a job that a worker no longer has counts from now on."""
         self._jobs.remove(job)
-        self._tuning.hold(job.asked, whether=False)
+        over = [asked for asked in job.asked if asked.number not in job.trials]
+        self._tuning.hold(over, whether=False)
         self._unwritten += job.ended
 
     def _report(self, trial: Running, told: dict[str, Any]) -> TrialState | None:
@@ -197,10 +201,13 @@ class Search:
         record = told["record"]
         trial.records.append(record)
         trial.best, trial.best_epoch = told["best"], told["best_epoch"]
-        trial.asked.report(record[f"val/{self._params.train.monitor}"], record["epoch"])
+        is_new = record["epoch"] > trial.reported  # else its worker died since, and it is trained again
+        if is_new:
+            trial.asked.report(record[f"val/{self._params.train.monitor}"], record["epoch"])
+            trial.reported = record["epoch"]
         if told["over"]:
             return TrialState.COMPLETE
-        return TrialState.PRUNED if trial.asked.should_prune() else None
+        return TrialState.PRUNED if is_new and trial.asked.should_prune() else None
 
     def _end(self, trial: Running, state: TrialState, error: str | None) -> Trial:
         """Tell the study how a trial ended, so that the next ones are chosen by it."""
@@ -210,14 +217,22 @@ class Search:
             trial.asked.set_user_attr("error", error)
         else:
             trial.asked.set_user_attr("best_epoch", trial.best_epoch)
+        about = (trial.asked.number, trial.values, state.name.lower(), trial.started, trial.records, trial.best, error)
+        shown = Trial(*about)
+        if not self._tuning.can_hold:
+            self._sweep.log([shown])
         self._tuning.study.tell(trial.asked, trial.best if state == TrialState.COMPLETE else None, state)
-        how = state.name.lower()
-        return Trial(trial.asked.number, trial.values, how, trial.started, trial.records, trial.best, error)
+        return shown
 
     def _write(self) -> Iterator[Trial]:
-        """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
-        written, self._unwritten = self._unwritten, []
-        if written:
-            self._sweep.log(written)
-            self._tuning.flush()
+        """Have on disk what has ended, and pass it on."""
+        written = self._unwritten
+        self._save()
         yield from written
+
+    def _save(self) -> None:
+        """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
+        if self._unwritten and self._tuning.can_hold:
+            self._sweep.log(self._unwritten)
+        self._unwritten = []
+        self._tuning.flush()

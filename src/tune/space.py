@@ -55,7 +55,7 @@ def suggest(trial: "Trial", params: Params) -> dict[str, Any]:
             values[key] = trial.suggest_int(key, int(allowed.low), int(allowed.high), step=step, log=allowed.log)
         else:
             drawn = trial.suggest_float(key, allowed.low, allowed.high, step=allowed.step, log=allowed.log)
-            values[key] = _rounded(drawn, allowed)
+            values[key] = drawn if allowed.step else _rounded(drawn, allowed)
     return values
 
 

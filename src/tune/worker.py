@@ -6,7 +6,6 @@ which trials to drop before it goes on.
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -49,6 +48,7 @@ class Alone:
 
 Program = Lanes | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
+answers = sys.stdout
 said: set[str] = set()  # why trials could not be lanes
 
 
@@ -64,8 +64,9 @@ def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int]
             except ValueError as error:
                 why = str(error)
             else:
-                size = entries[0][1].sizes[0] * len(settings)
-                device.set_threads(entries[0][0].model, data.schema.shape, size)
+                trainer, batches, _ = entries[0]
+                if batches.device.type == "cpu":
+                    device.set_threads(trainer.model, data.schema.shape, batches.sizes[0] * len(settings))
                 yield list(range(len(settings))), together
                 return
         if why not in said:
@@ -115,7 +116,9 @@ def best_count(params: Params, data: Data, most: int) -> int:
     assert size != "auto"
     if most == 1:
         return 1
-    params = changed(params, {"train.epochs": max(params.train.epochs, 2)})
+    # two epochs that nothing ends before
+    lasting = {"train.epochs": max(params.train.epochs, 2), "train.lr": 1e-6, "train.patience": None}
+    params = changed(params, lasting)
     few = data._replace(train=head(data.train, STEPS * size), val=head(data.val, STEPS * size))
     trainer, train_batches, val_batches = assemble(params, few)
     weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)  # the data is there once for all
@@ -127,7 +130,11 @@ def best_count(params: Params, data: Data, most: int) -> int:
         program = next(programs([params] * count, few))[1]
         if not isinstance(program, Lanes):
             break
-        taken = seconds(program) / count
+        try:
+            taken = seconds(program) / count
+        except RuntimeError as error:  # a network that torch.func cannot take, or more than the memory holds
+            cli.say(f"{count} trials cannot be lanes: {str(error).splitlines()[0]}")
+            break
         if taken < GAIN * shortest:
             best, shortest = count, taken
         elif taken > shortest / GAIN:  # a few may not be worth it yet; these are too many
@@ -159,7 +166,7 @@ def head(split: Split, rows: int) -> Split:
 
 
 def tell(**words: Any) -> None:
-    print(json.dumps(words), file=out, flush=True)
+    print(json.dumps(words), file=answers, flush=True)
 
 
 def hear() -> dict[str, Any]:
@@ -176,7 +183,9 @@ def listen() -> None:
 
 def main() -> None:
     """Until the search has no more to say."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the search, which then says no more
+    global answers
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
     threading.Thread(target=listen, name="search", daemon=True).start()
     asked = hear()
     try:
@@ -188,9 +197,3 @@ def main() -> None:
             run(hear(), params, data)
     except (InputError, RunError) as error:
         tell(failed=str(error), code=cli.BAD_INPUT if isinstance(error, InputError) else 1)
-
-
-if __name__ == "__main__":
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints is no answer
-    main()
