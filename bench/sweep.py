@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -93,15 +92,8 @@ def measure(workload: str, rounds: int, trials: int) -> pd.DataFrame:
                 folder = Path(place).resolve() / f"{way}-{seed}"
                 folder.mkdir()
                 start = time.perf_counter()
-                printed = subprocess.run(
-                    [sys.executable, "-m", "bench.sweep", "--run", workload, way, str(seed), str(trials)],
-                    cwd=folder,
-                    env={**os.environ, "PYTHONPATH": str(Path.cwd()), "DVC_ROOT": str(folder)},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
-                ).stdout
-                facts = json.loads(printed.splitlines()[-1])
+                words = ["-m", "bench.sweep", "--run", workload, way, str(seed), str(trials)]
+                facts = turns.alone(words, folder)
                 rows.append({"way": way, "seed": seed, **facts, "command": time.perf_counter() - start})
                 cli.say(f"{workload}, {way}, seed {seed}: {facts}")
     return pd.DataFrame(rows)
@@ -114,7 +106,15 @@ def run(workload: str, way: str, seed: int, trials: int) -> None:
     tuned = {"tune.space": SPACE, "tune.trials": trials, "tune.pruner": "none", "tune.workers": WORKERS}
     tuned |= {"tune.lanes": 1 if way == "one by one" else "auto"}
     params = changed(
-        Params(), {"seed": seed, "model.dropout": 0.0, "train.device": "cpu", **WORKLOADS[workload].params, **tuned}
+        Params(),
+        {
+            "seed": seed,
+            "model.dropout": 0.0,
+            "train.warmup_epochs": 0.0,
+            "train.device": "cpu",
+            **WORKLOADS[workload].params,
+            **tuned,
+        },
     )
     with redirect_stdout(sys.stderr):
         prepare(changed(params, {"seed": 0}))
@@ -125,7 +125,6 @@ def run(workload: str, way: str, seed: int, trials: int) -> None:
 def loopline(params: Params) -> dict[str, float]:
     from src.data import schema as schemas
     from src.tracking import courier, store, sweep
-    from src.tune import report as reports
     from src.tune import search, study
     from src.tune.crew import Crew
 
@@ -140,7 +139,7 @@ def loopline(params: Params) -> dict[str, float]:
             over = time.perf_counter()
             cli.say(f"{crew.lanes} lanes")
         told = time.perf_counter()
-        best = reports.study.ranking(tuning.study)[0].value
+        best = study.ranking(tuning.study)[0].value
     return {"sweep": over - start, "told": told - start, "best": best or 0.0}
 
 
@@ -155,8 +154,9 @@ def plain(params: Params, lr: float, name: str, after_epoch: AfterEpoch) -> floa
     trainer, train, val = assemble(params, load_data())
     model, inputs = given(trainer, train)
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    decay = {} if name == "adam" else {"weight_decay": params.train.weight_decay}
     momentum = {"momentum": params.train.momentum} if name == "sgd" else {}
-    optimizer = kinds[name](model.parameters(), lr=lr, **momentum)  # type: ignore[operator]
+    optimizer = kinds[name](model.parameters(), lr=lr, **decay, **momentum)  # type: ignore[operator]
     training = DataLoader(TensorDataset(inputs, train.targets), params.train.batch_size, shuffle=True)
     validation = DataLoader(TensorDataset(torch.cat([x for x, _ in val]), val.targets), params.train.batch_size)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, params.train.epochs * len(training))

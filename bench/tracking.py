@@ -18,8 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -81,15 +79,8 @@ def measure(workload: str, kind: str, rounds: int) -> pd.DataFrame:
         folder = Path(place).resolve()
         loop.make(workload, folder)
         address = held.enter_context(slow_server(folder)) if kind == "server" else f"sqlite:///{folder}/mlflow.db"
-        printed = subprocess.run(
-            [sys.executable, "-m", "bench.tracking", "--run", workload, address, str(rounds)],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path.cwd()), "DVC_ROOT": str(folder)},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-    return pd.DataFrame(json.loads(printed.splitlines()[-1]))
+        seconds = turns.alone(["-m", "bench.tracking", "--run", workload, address, str(rounds)], folder)
+    return pd.DataFrame(seconds)
 
 
 @contextmanager

@@ -242,13 +242,13 @@ class AdamRule(Rule):
     def __init__(self, optimizers: Sequence[Fused], like: Tensor) -> None:
         super().__init__(optimizers, like)
         self._step_count = torch.zeros((), device=like.device)
+        self._settings |= {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0}
 
     def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
         moves, steps = self._kept["moves"], [self._step_count.add_(1)] * len(weights)
         averages = self._kept["exp_avg"], self._kept["exp_avg_sq"]
-        constant = {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0, **self._settings}
         torch._foreach_zero_(moves)
-        torch._fused_adam_(moves, gradients, *averages, [], steps, **constant)
+        torch._fused_adam_(moves, gradients, *averages, [], steps, **self._settings)
         torch._foreach_mul_(weights, columns(1 - rate * self._single["weight_decay"], weights))
         torch._foreach_addcmul_(weights, moves, columns(rate, weights))
 

@@ -13,6 +13,7 @@ from src import lanes, loop
 from src.errors import RunError
 from src.fused import SGD
 from src.losses import LOSSES
+from src.metrics import PROBABILISTIC
 from src.models import MODELS
 from src.optimizers import OPTIMIZERS, SCHEDULES
 from src.params import changed
@@ -121,12 +122,14 @@ def test_a_lane_gives_the_epochs_of_its_training_alone(prepared_data, model):
         check_equal(given, alone(one, data))
 
 
-@pytest.mark.parametrize(("loss", "task"), [(name, task) for name, loss in LOSSES.items() for task in loss.tasks])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-def test_with_every_loss(prepared_data, loss, task, weighted):
-    if weighted and "regression" in task:
-        return
-    weights = "balanced" if weighted else "none"
+OF_TASKS = [(name, task) for name, loss in LOSSES.items() for task in loss.tasks]
+
+
+@pytest.mark.parametrize(
+    ("loss", "task", "weights"),
+    [(*pair, "none") for pair in OF_TASKS] + [(*pair, "balanced") for pair in OF_TASKS if pair[1] in PROBABILISTIC],
+)
+def test_with_every_loss(prepared_data, loss, task, weights):
     params, data = prepared_data(
         DATA[task],
         task,

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from src import params_table
+from src import params, params_table
+from src.tune import space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,3 +36,8 @@ def test_links_lead_to_files(target: str):
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"make ([a-z-]+)(?=`|\s+#)", README))))
 def test_make_targets_exist(target: str):
     assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_the_search_space_can_be_searched():
+    (text,) = re.findall(r"```yaml\n(tune:.*?)```", README, re.DOTALL)
+    space.check(params.check(YAML().load(text)))

@@ -8,16 +8,15 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from src import cli
 from src.errors import InputError, RunError
 from src.params import Params
+from src.tracking.courier import SOURCES
 
 COMMAND = [sys.executable, "-c", "from src.tune.worker import main; main()"]
-SOURCES = Path(__file__).resolve().parents[2]
 ATTEMPTS = 5  # deaths in a row, without an answer between them, after which it is given up
 
 Words = dict[str, Any]
@@ -113,9 +112,9 @@ class Crew:
             worker.end()
 
     @property
-    def idle(self) -> Worker | None:
-        """One that waits for a job."""
-        return self._idle[0] if self._idle else None
+    def idle(self) -> bool:
+        """Whether one waits for a job."""
+        return bool(self._idle)
 
     def hand(self, job: Any, trials: dict[int, dict[str, Any]]) -> None:
         """Give a job to one that waits for it. trials: by number, the values that are their own."""

@@ -191,7 +191,7 @@ class Search:
         """What ended of a job that a worker no longer has counts from now on."""
         self._jobs.remove(job)
         over = [asked for asked in job.asked if asked.number not in job.trials]
-        self._tuning.hold(over, whether=False)
+        self._tuning.let_go(over)
         self._unwritten += job.ended
 
     def _report(self, trial: Running, told: dict[str, Any]) -> TrialState | None:
@@ -232,7 +232,9 @@ class Search:
 
     def _save(self) -> None:
         """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
-        if self._unwritten and self._tuning.can_hold:
+        if not self._unwritten:
+            return
+        if self._tuning.can_hold:
             self._sweep.log(self._unwritten)
         self._unwritten = []
         self._tuning.flush()

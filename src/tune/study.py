@@ -147,12 +147,16 @@ class Tuning:
         """Whether what is said of a trial can be kept from being durable: a database has it at once."""
         return self._journal is not None
 
-    def hold(self, trials: Iterable[optuna.Trial], whether: bool = True) -> None:
+    def hold(self, trials: Iterable[optuna.Trial]) -> None:
         """Have what comes of these trials not be durable until they are let go: those that are trained together have
         all ended then, or none has."""
         if self._journal:
-            ids = {trial._trial_id for trial in trials}
-            self._journal.held = self._journal.held | ids if whether else self._journal.held - ids
+            self._journal.held |= {trial._trial_id for trial in trials}
+
+    def let_go(self, trials: Iterable[optuna.Trial]) -> None:
+        """Have the next `flush` write what came of these trials, and what comes."""
+        if self._journal:
+            self._journal.held -= {trial._trial_id for trial in trials}
 
     def put_back(self) -> None:
         """Have the trials that are running, or were when their process died, wait again: each keeps its number. Those

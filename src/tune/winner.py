@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from src import params, paths
+from src import files, params, paths
 from src.errors import RunError
 from src.tracking import reuse
 from src.tune.apply import apply
@@ -35,7 +35,7 @@ def reproduced(result: dict[str, Any]) -> str:
         tracked.set_tags({"tuned.study": result["study"], "tuned.trial": str(best["trial"])})
     lines = []
     for split in ("validate", "evaluate"):
-        report = json.loads((paths.REPORTS / f"{split}.json").read_text())
+        report = files.read_json(paths.REPORTS / f"{split}.json")
         numbers = [f"{name} {value:.4g}" for name, value in report.items() if isinstance(value, float)]
         lines.append(f"{'val' if split == 'validate' else 'test'}: {', '.join(numbers)}")
     return "\n".join([*lines, f"run: {tracked.name}, tagged with study and trial"])

@@ -121,11 +121,12 @@ def best_count(params: Params, data: Data, most: int) -> int:
     params = changed(params, lasting)
     few = data._replace(train=head(data.train, STEPS * size), val=head(data.val, STEPS * size))
     trainer, train_batches, val_batches = assemble(params, few)
-    weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)  # the data is there once for all
+    # the data is there once for all; weights are there twice: stacked, and as each lane was assembled
+    weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)
     limit = footprint.FILL * device.memory_of(train_batches.device)
     best, shortest = 1, seconds(Alone(params, few))
     for count in sorted({most, *(count for count in PROBED if count < most)} - {1}):
-        if count * (weights + batch) > limit:
+        if count * (2 * weights + batch) > limit:
             break
         program = next(programs([params] * count, few))[1]
         if not isinstance(program, Lanes):
