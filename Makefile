@@ -89,9 +89,12 @@ python-ok:
 		{ echo "$(PYTHON) cannot make a venv: install that part of it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
 # PYTHON may be the one of an activated .venv, so its base is asked for before .venv goes. Without --no-compile pip
-# spends half of its time on bytecode, most of it for modules that nothing here imports.
+# spends half of its time on bytecode, most of it for modules that nothing here imports. Python keeps that of those that
+# are, but not with PYTHONDONTWRITEBYTECODE, as in many containers, where each process would compile them all again.
 anew: python-ok
 	@echo "Making .venv from requirements.lock. This takes a few minutes, longer where torch is still to download."
 	@base=$$("$(PYTHON)" -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check --no-compile -r requirements.lock
+	@test -z "$$PYTHONDONTWRITEBYTECODE" || \
+		PYTHONWARNINGS=ignore .venv/bin/python -m compileall -q -j 0 -x '/tests/|/testing/_internal/' .venv/lib
 	@$(MADE_FROM) > .venv/from-lock.part && mv .venv/from-lock.part .venv/.from-lock

@@ -261,8 +261,12 @@ class Tune(Section):
     sampler: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = Field(
         "tpe", description="how the next values are chosen; grid: every combination once"
     )
-    pruner: Literal["median", "hyperband", "halving", "patient", "none"] = Field(
-        "median", description="how bad trials are stopped early"
+    pruner: Literal["median", "hyperband", "halving", "patient", "wilcoxon", "none"] = Field(
+        "median", description="how bad trials are stopped early; wilcoxon: between seeds, by those that are over"
+    )
+    seeds: int = Field(1, ge=1, le=1000, description="trainings of each trial, which is ranked by their mean")
+    objectives: list[str] = Field(
+        [], description="metrics of validation, parameters, latency; []: train.monitor alone. Several: a Pareto front"
     )
     workers: int = Field(
         1, ge=1, le=256, description="processes that train; with 1, and a number of lanes, a seed gives the same trials"

@@ -116,7 +116,7 @@ def test_a_param_to_tune_that_does_not_exist_is_named_with_the_nearest():
         ("model.channels", [], "at least 1"),
         ("task", "clasification", "'classification', 'binary', 'regression' or 'robust_regression'"),
         ("validate.minimum", 0.9, "mapping"),
-        ("tune.pruner", None, "'halving', 'patient' or 'none'"),
+        ("tune.pruner", None, "'patient', 'wilcoxon' or 'none'"),
         ("tune.space", ["train.lr"], "mapping"),
         ("seed", "0", "integer"),
     ],

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from src import fingerprint, paths
 from src.data.schema import Schema
 from src.journal import Record
+from src.metrics import METRICS
 from src.params import Params
 from src.tracking import lineage, run
 from src.tracking.run import Run
@@ -19,15 +20,20 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "fail": "FAILED"}
 
 
 class Trial(NamedTuple):
-    """One finished trial: the values tried, state (complete, pruned, fail), its epochs and its best."""
+    """One finished trial: the values tried, state (complete, pruned, fail), its epochs and what they came to, that by
+    which it is judged first."""
 
     number: int
     values: dict[str, Any]
     state: str
     started: float
     records: list[Record]
-    best: float | None
+    metrics: dict[str, float]
     error: str | None
+
+    @property
+    def best(self) -> float | None:
+        return next(iter(self.metrics.values()), None)
 
 
 class Sweep:
@@ -35,7 +41,7 @@ class Sweep:
 
     def __init__(self, parent: Run, study: str, params: Params, tags: dict[str, str]) -> None:
         self.run, self._study, self._tags = parent, study, tags
-        self._monitor, self._is_whole = params.train.monitor, params.tracking.trial_epochs
+        self._is_whole = params.tracking.trial_epochs
 
     def log(self, trials: Sequence[Trial]) -> None:
         """Have MLflow told of finished trials: of each its values (the study has the other params), how it ended, and
@@ -54,14 +60,15 @@ class Sweep:
             "tags": tags,
             "params": {key: run.text(value) for key, value in trial.values.items()},
             "records": trial.records if self._is_whole else [],
-            "metrics": {} if trial.best is None else {f"best_val/{self._monitor}": trial.best},
+            "metrics": trial.metrics,
             "status": STATUS[trial.state],
         }
 
     def conclude(self, result: dict[str, Any], words: str, pictures: list[Path]) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
         best = result["best"]
-        self.run.log_metrics({f"best_val/{self._monitor}": best["value"], "trials": result["trials"]["total"]})
+        keys = [f"best_val/{name}" if name in METRICS else name for name in result["objectives"]]
+        self.run.log_metrics({**dict(zip(keys, best["values"], strict=True)), "trials": result["trials"]["total"]})
         self.run.log_metrics(result["importance"], "importance/")
         tags = {f"best.{key}": str(value) for key, value in best["params"].items()}
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})

@@ -32,26 +32,28 @@ def main() -> None:
     from src import files, paths
     from src.data import schema as schemas
     from src.tracking import sweep
-    from src.tune import pictures, report, search, study
+    from src.tune import objectives, pictures, report, search, study
     from src.tune.crew import Crew
 
     schema = schemas.load()
     settings = params.settled(settings, schema.task)
+    objectives.check(settings)
+    sought = objectives.of(settings)
     total = search.total(settings)
     with ExitStack() as held:
         crew = held.enter_context(Crew(settings, search.most_lanes(settings)))
         settings = params.changed(settings, {"train.batch_size": crew.batch_size})
-        monitor = settings.train.monitor
-        tuning = held.enter_context(study.opened(settings, schema))
+        tuning = held.enter_context(study.opened(settings, schema, options.warm_start))
         running = tuning.study
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
         report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
-        if not study.ranking(running):
+        if not (study.finished(running) and study.ranking(running)):
             raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
-        result = report.summary(running, monitor)
+        result = report.summary(running, sought, options.trial)
         files.write_json(paths.REPORTS / "tune.json", result)
-        Console().print(report.ranking(running, monitor))
-        told = pictures.Told(running, f"val {monitor}", result["importance"])
+        Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
+        step = "seed" if settings.tune.pruner == "wilcoxon" else "epoch"
+        told = pictures.Told(running, [objective.label for objective in sought], result["importance"], step)
         parent.conclude(result, report.in_words(result), pictures.write(told, report.in_words(result), paths.STUDY))
     print(report.in_words(result))
     _conclude(options, result)
@@ -64,6 +66,14 @@ def _options() -> argparse.Namespace:
         "A study goes on where it stopped; the search never reads the test split.",
     )
     parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
+    parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="begin a new study with the trials of earlier ones that fit it: after tune.space was changed",
+    )
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="take this trial for the best: of the Pareto front, or of those alike"
+    )
     then = parser.add_mutually_exclusive_group()
     then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
     then.add_argument(
@@ -84,7 +94,8 @@ def _conclude(options: argparse.Namespace, result: dict[str, Any]) -> None:
         print(winner.applied(best))
         print(winner.reproduced(result) if options.repro else "Next: dvc repro")
     else:
-        same = f" --trials {options.trials}" if options.trials else ""
+        given = {"trials": options.trials, "trial": options.trial}
+        same = "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
         print(f"Next: python -m src.tune{same} --repro (--apply to change params.yaml only, --export to leave it)")
 
 

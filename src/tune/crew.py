@@ -116,11 +116,11 @@ class Crew:
         """Whether one waits for a job."""
         return bool(self._idle)
 
-    def hand(self, job: Any, trials: dict[int, dict[str, Any]]) -> None:
-        """Give a job to one that waits for it. trials: by number, the values that are their own."""
+    def hand(self, job: Any, rounds: list[list[Words]]) -> None:
+        """Give a job to one that waits for it. rounds: its trainings, {"number": …, "values": {…}} each."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"trials": [{"number": number, "values": values} for number, values in trials.items()]})
+        worker.say({"rounds": rounds})
 
     def hear(self) -> Heard:
         """What the next of them says: {"told": …, "done": …} after an epoch, to be answered with {"drop": […]} unless

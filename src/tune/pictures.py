@@ -15,6 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from src import files
+from src.tune import study
 
 mpl.use("Agg")  # before pyplot, which would look for a screen
 
@@ -28,11 +29,17 @@ PAGE = """<!doctype html>
 
 
 class Told(NamedTuple):
-    """What the pictures show: a study, the name of what it made small or large, and the share of each param in it."""
+    """What the pictures show: a study, the names of what it made small or large, the share of each param in the first
+    of these, and what a trial was judged after: an epoch, or a seed."""
 
     study: Study
-    value: str
+    names: list[str]
     importance: dict[str, float]
+    step: str
+
+    @property
+    def value(self) -> str:
+        return self.names[0]
 
     @property
     def complete(self) -> list[FrozenTrial]:
@@ -83,7 +90,7 @@ def choices(told: Told) -> go.Figure | None:
         return None
     figure = go.Figure()
     for name, own in groups.items():
-        points = {"x": [trial.params[across] for trial in own], "y": [trial.value for trial in own]}
+        points = {"x": [trial.params[across] for trial in own], "y": [trial.values[0] for trial in own]}
         figure.add_scatter(**points, mode="lines+markers", name=name, text=[f"trial {trial.number}" for trial in own])
     axes = {
         "xaxis": {"title": across, "type": scale(told, across)},
@@ -99,10 +106,15 @@ def choices_still(told: Told) -> None:
     _, axes = plt.subplots(figsize=(7, 4))
     for name, own in groups.items():
         axes.plot(
-            [trial.params[across] for trial in own], [trial.value or 0.0 for trial in own], "o-", label=name, alpha=0.8
+            [trial.params[across] for trial in own], [trial.values[0] for trial in own], "o-", label=name, alpha=0.8
         )
     axes.set(xlabel=across, ylabel=told.value, xscale=scale(told, across), yscale=height(told))
     axes.legend(title=of)
+
+
+def of_first(told: Told) -> dict[str, Any]:
+    """What Optuna has to be told of that which is shown."""
+    return {"target": study.first_value, "target_name": told.value}
 
 
 def scale(told: Told, key: str) -> str:
@@ -113,7 +125,7 @@ def scale(told: Told, key: str) -> str:
 
 def height(told: Told) -> str:
     """A logarithmic one where the worst value would leave no room for what is between the others."""
-    values = [trial.value or 0.0 for trial in told.complete]
+    values = [trial.values[0] for trial in told.complete]
     return "log" if min(values) > 0 and max(values) > 10 * min(values) else "linear"
 
 
@@ -135,31 +147,41 @@ def importance_still(told: Told) -> None:
 
 
 def history(told: Told) -> go.Figure:
-    return visualization.plot_optimization_history(told.study, target_name=told.value)
+    return visualization.plot_optimization_history(told.study, **of_first(told))
 
 
-def epochs(told: Told) -> go.Figure:
-    titles: dict[str, Any] = {"xaxis": {"title": "epoch"}, "yaxis": {"title": told.value, "type": height(told)}}
+def epochs(told: Told) -> go.Figure | None:
+    if len(told.study.directions) > 1:  # of which nothing is told on the way
+        return None
+    titles: dict[str, Any] = {"xaxis": {"title": told.step}, "yaxis": {"title": told.value, "type": height(told)}}
     return visualization.plot_intermediate_values(told.study).update_layout(**titles)
 
 
+def front(told: Told) -> go.Figure | None:
+    return visualization.plot_pareto_front(told.study, target_names=told.names) if 1 < len(told.names) < 4 else None
+
+
+def front_still(told: Told) -> None:
+    visualization.matplotlib.plot_pareto_front(told.study, target_names=told.names)
+
+
 def parallel(told: Told) -> go.Figure:
-    return visualization.plot_parallel_coordinate(told.study, target_name=told.value)
+    return visualization.plot_parallel_coordinate(told.study, **of_first(told))
 
 
 def history_still(told: Told) -> None:
-    visualization.matplotlib.plot_optimization_history(told.study, target_name=told.value)
+    visualization.matplotlib.plot_optimization_history(told.study, **of_first(told))
 
 
 def epochs_still(told: Told) -> None:
     axes = visualization.matplotlib.plot_intermediate_values(told.study)
-    axes.set(title="", xlabel="epoch", ylabel=told.value, yscale=height(told))
+    axes.set(title="", xlabel=told.step, ylabel=told.value, yscale=height(told))
     if len(told.study.get_trials(deepcopy=False)) > 20 and (legend := axes.get_legend()):
         legend.remove()
 
 
 def parallel_still(told: Told) -> None:
-    visualization.matplotlib.plot_parallel_coordinate(told.study, target_name=told.value)
+    visualization.matplotlib.plot_parallel_coordinate(told.study, **of_first(told))
 
 
 class Picture(NamedTuple):
@@ -170,6 +192,7 @@ class Picture(NamedTuple):
 
 
 PICTURES: dict[str, Picture] = {
+    "front": Picture(front, front_still),
     "choices": Picture(choices, choices_still),
     "history": Picture(history, history_still),
     "importance": Picture(importance, importance_still),

@@ -3,32 +3,38 @@
 import math
 import sys
 import time
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from src import cli
+from src.errors import InputError
 from src.params import Params
-from src.tune import study
+from src.tune import objectives, study
+from src.tune.objectives import Objective
 from src.tune.search import Search
+from src.tune.trials import standard_error
 
 SHOWN = 10  # trials in the ranking
+LEVEL = 0.95  # of confidence
 
 
 def show(searching: Search, running: Study, total: int, params: Params) -> None:
     """Follow the trials to their end, on a terminal with a bar."""
-    monitor, epochs = params.train.monitor, params.train.epochs
+    label, epochs = objectives.of(params)[0].label, params.train.epochs
     if not sys.stderr.isatty():
         said = time.monotonic()
         for trial in searching.trials():
             if trial:
                 best = "" if trial.best is None else f" {trial.best:.4g}"
                 values = _values(trial.values)
-                cli.say(f"trial {trial.number} {trial.state}{best}  {values}  {_best(running, monitor)}")
+                cli.say(f"trial {trial.number} {trial.state}{best}  {values}  {_best(running, label)}")
             elif searching.running and time.monotonic() - said > cli.EVERY:
                 cli.say(_at(searching.running, epochs))
                 said = time.monotonic()
@@ -39,28 +45,62 @@ def show(searching: Search, running: Study, total: int, params: Params) -> None:
         for _ in searching.trials():
             ended, now = study.finished(running), searching.running
             pruned = sum(trial.state == TrialState.PRUNED for trial in ended)
-            about = f"{len(ended)} of {total}, {pruned} pruned; {_at(now, epochs)}; {_best(running, monitor)}"
+            about = f"{len(ended)} of {total}, {pruned} pruned; {_at(now, epochs)}; {_best(running, label)}"
             bar.update(task, completed=len(ended) * epochs + sum(now), description=about)
 
 
-def ranking(running: Study, monitor: str) -> Table:
-    """The best trials, best first, as a table for the terminal."""
-    leaders = study.ranking(running)[:SHOWN]
+def ranking(running: Study, sought: Sequence[Objective]) -> Table:
+    """The best trials, best first, as a table for the terminal; of several objectives, the Pareto front."""
+    leaders = front(running)[:SHOWN]
     keys = list(dict.fromkeys(key for trial in leaders for key in trial.user_attrs["values"]))
-    table = Table(
-        "rank",
-        "trial",
-        f"val {monitor}",
-        "epoch",
-        *keys,
-        title="Ranking",
-        title_justify="left",
-    )
+    title = "Ranking" if len(sought) == 1 else "Pareto front: no trial is better in all that is sought"
+    table = Table("rank", "trial", title=title, title_justify="left")
+    for objective in sought:
+        table.add_column(objective.label)
+    for name in ("epoch", *keys):
+        table.add_column(name)
     for rank, trial in enumerate(leaders, 1):
-        own = trial.user_attrs["values"]
-        values = [_number(own[key]) if key in own else "" for key in keys]
-        table.add_row(str(rank), str(trial.number), f"{trial.value:.4g}", str(trial.user_attrs["best_epoch"]), *values)
+        own, attrs = trial.user_attrs["values"], trial.user_attrs
+        found = [_with_error(attrs["by_seed"][objective.name]) for objective in sought]
+        if not is_apart(trial, leaders[0], sought[0]) and rank > 1:
+            found[0] += " ≈"
+        epoch = f"{fmean(attrs['best_epochs']):.0f}"
+        table.add_row(
+            str(rank), str(trial.number), *found, epoch, *(_number(own[key]) if key in own else "" for key in keys)
+        )
+    if any(not is_apart(trial, leaders[0], sought[0]) for trial in leaders[1:]):
+        table.caption = f"≈ cannot be told from the first by these seeds ({LEVEL:.0%}, in pairs)"
     return table
+
+
+def front(running: Study) -> list[FrozenTrial]:
+    """Completed trials, best first; of several objectives those of the Pareto front alone."""
+    found = study.ranking(running)
+    if len(running.directions) == 1:
+        return found
+    best = {trial.number for trial in running.best_trials}
+    return [trial for trial in found if trial.number in best]
+
+
+def difference(trial: FrozenTrial, other: FrozenTrial, name: str) -> tuple[float, float, float] | None:
+    """By how much an objective of a trial is above that of another: mean over the seeds, which both have had, and the
+    interval of Student's t. None with one seed, which says nothing of chance."""
+    from scipy.stats import t as student
+
+    pairs = zip(trial.user_attrs["by_seed"][name], other.user_attrs["by_seed"][name], strict=True)
+    differences = [own - theirs for own, theirs in pairs]
+    if len(differences) < 2:
+        return None
+    mean = fmean(differences)
+    half = standard_error(differences) * float(student.ppf((1 + LEVEL) / 2, len(differences) - 1))
+    return mean, mean - half, mean + half
+
+
+def is_apart(trial: FrozenTrial, other: FrozenTrial, objective: Objective) -> bool:
+    """Whether chance alone would seldom make the difference to another trial; with one seed nothing is known of that,
+    and every trial is."""
+    found = None if trial.number == other.number else difference(trial, other, objective.name)
+    return found is None or not found[1] <= 0 <= found[2]
 
 
 def importance(running: Study) -> dict[str, float]:
@@ -70,32 +110,41 @@ def importance(running: Study) -> dict[str, float]:
     """
     import optuna
 
-    values = {trial.value for trial in study.ranking(running)}
+    values = {trial.values[0] for trial in study.ranking(running)}
     if len(values) < 4:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(running, evaluator=evaluator)
+    shares = optuna.importance.get_param_importances(running, evaluator=evaluator, target=study.first_value)
     return {name: share for name, share in shares.items() if not math.isnan(share)}
 
 
-def summary(running: Study, monitor: str) -> dict[str, Any]:
-    """The search in numbers: how many trials ended how, the best, and the first, with the current params where they
-    lie in the space."""
-    finished = study.finished(running)
+def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
+    """The search in numbers: how many trials ended how, the best, or the one that was `chosen`, and the first, with the
+    current params where they lie in the space. InputError when there is no such trial."""
+    finished, leaders = study.finished(running), front(running)
     states = {
         state: sum(trial.state.name.lower() == state for trial in finished) for state in ("complete", "pruned", "fail")
     }
-    first = finished[0]
+    first, best = study.first(running), leaders[0]
+    if chosen is not None:
+        complete = {trial.number: trial for trial in study.ranking(running)}
+        if chosen not in complete:
+            shown = ", ".join(map(str, sorted(complete)))
+            raise InputError(f"--trial {chosen}: no trial with this number completed. Those that did: {shown}")
+        best = complete[chosen]
+    several = len(sought) > 1
+    is_gain = first.state == TrialState.COMPLETE and first.number != best.number
+    gain = difference(best, first, sought[0].name) if is_gain else None
     return {
         "study": running.study_name,
-        "monitor": monitor,
+        "objectives": [objective.name for objective in sought],
+        "label": sought[0].label,
         "trials": {"total": len(finished), **states},
-        "best": {
-            "trial": running.best_trial.number,
-            "value": running.best_value,
-            "params": running.best_trial.user_attrs["values"],
-        },
-        "first": {"trial": first.number, "value": first.value, "params": first.user_attrs["values"]},
+        "best": _facts(best),
+        "first": _facts(first),
+        "gain": dict(zip(("mean", "low", "high"), gain, strict=True)) if gain else None,
+        "alike": [] if several else [trial.number for trial in leaders if not is_apart(trial, best, sought[0])],
+        "front": [_facts(trial) for trial in leaders] if several else [],
         "importance": importance(running),
     }
 
@@ -103,16 +152,41 @@ def summary(running: Study, monitor: str) -> dict[str, Any]:
 def in_words(result: dict[str, Any]) -> str:
     """The summary as the few lines that end a search."""
     best, first, counts = result["best"], result["first"], result["trials"]
+    others = zip(result["objectives"][1:], best["values"][1:], strict=True)
+    found = [f"{result['label']} {best['values'][0]:.4g}", *(f"{name} {_number(value)}" for name, value in others)]
+    was = f"{first['values'][0]:.4g}" if first["values"] else "none"
     lines = [
         f"{counts['total']} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['fail']} failed",
-        f"best: trial {best['trial']}, val {result['monitor']} {best['value']:.4g} (trial {first['trial']}: "
-        + ("none" if first["value"] is None else f"{first['value']:.4g}")
-        + ")",
+        f"best: trial {best['trial']}, {', '.join(found)} (trial {first['trial']}: {was})",
         *(f"  {key}: {_number(value)}" for key, value in best["params"].items()),
     ]
+    if gain := result["gain"]:
+        lines.append(
+            f"against trial {first['trial']}: {gain['mean']:+.4g} ({LEVEL:.0%}: {gain['low']:+.4g} to "
+            f"{gain['high']:+.4g}, over {best['seeds']} seeds)"
+        )
+    if result["alike"]:
+        lines.append(f"these seeds cannot tell it from trial {', '.join(map(str, result['alike']))}")
+    if result["front"]:
+        lines.append(f"Pareto front: {len(result['front'])} trials; --trial N takes another than {best['trial']}")
     if result["importance"]:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()))
     return "\n".join(lines)
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    """values: of each objective, None where it did not complete."""
+    by_seed = trial.user_attrs.get("by_seed")
+    return {
+        "trial": trial.number,
+        "values": trial.values if trial.state == TrialState.COMPLETE else None,
+        "seeds": len(next(iter(by_seed.values()))) if by_seed else 0,
+        "params": trial.user_attrs["values"],
+    }
+
+
+def _with_error(values: list[float]) -> str:
+    return _number(fmean(values)) + (f" ± {standard_error(values):.2g}" if len(values) > 1 else "")
 
 
 def _at(running: list[int], epochs: int) -> str:
@@ -123,9 +197,9 @@ def _at(running: list[int], epochs: int) -> str:
     return f"{len(running)} running, epoch {first if first == last else f'{first} to {last}'} of {epochs}"
 
 
-def _best(running: Study, monitor: str) -> str:
+def _best(running: Study, label: str) -> str:
     leaders = study.ranking(running)
-    return f"best val {monitor} {leaders[0].value:.4g} (trial {leaders[0].number})" if leaders else "no trial completed"
+    return f"best {label} {leaders[0].values[0]:.4g} (trial {leaders[0].number})" if leaders else "no trial completed"
 
 
 def _values(values: dict[str, Any]) -> str:
@@ -133,4 +207,6 @@ def _values(values: dict[str, Any]) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and value >= 1000 else f"{value:.4g}"
+    return str(value)

@@ -3,37 +3,19 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
-import optuna
 from optuna.trial import TrialState
 
 from src import params as all_params
 from src.errors import InputError
-from src.journal import Record
 from src.params import Params
 from src.tracking.sweep import Sweep, Trial
-from src.tune import space, study
+from src.tune import objectives, space, study
 from src.tune.crew import Crew, Heard
 from src.tune.study import Tuning
-
-# what lanes of one program may have each of their own; trials that differ in anything else are other programs
-OF_A_LANE = {
-    "model.dropout",
-    "train.lr",
-    "train.optimizer",
-    "train.momentum",
-    "train.betas",
-    "train.weight_decay",
-    "train.schedule",
-    "train.warmup_epochs",
-    "train.step_epochs",
-    "train.step_factor",
-    "train.clip_norm",
-    "train.patience",
-}
-DEATHS = 3  # of its worker, after which a trial is given up
+from src.tune.trials import DEATHS, OF_A_LANE, Job, Running, Training, abreast
 
 
 def total(params: Params) -> int:
@@ -43,37 +25,11 @@ def total(params: Params) -> int:
 
 
 def most_lanes(params: Params) -> int:
-    """Trials that a worker may train at once: of those that learn from others, half of all are begun with nothing to
-    learn from."""
-    learns = params.tune.sampler in ("tpe", "gp", "cmaes")
-    return max(total(params) // (params.tune.workers * (2 if learns else 1)), 1)
-
-
-@dataclass
-class Running:
-    """A trial that is trained, or waits for a worker."""
-
-    asked: optuna.Trial
-    values: dict[str, Any]
-    started: float = 0.0
-    records: list[Record] = field(default_factory=list)
-    best: float | None = None
-    best_epoch: int = 0
-    deaths: int = 0
-    reported: int = 0  # the last epoch that the study knows
-
-
-@dataclass(eq=False)
-class Job:
-    """Trials that a worker trains together: those that it still has, and what became of the others. They count once
-    all have ended, so that which are chosen next does not depend on when a search was killed."""
-
-    trials: dict[int, Running]  # by number
-    ended: list[Trial] = field(default_factory=list)
-    asked: list[optuna.Trial] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.asked = self.asked or [trial.asked for trial in self.trials.values()]
+    """Trainings that a worker may make at once: where trials are chosen or pruned by those that are over, half of all
+    are begun with nothing to go by."""
+    tune = params.tune
+    goes_by_others = tune.sampler in ("tpe", "gp", "cmaes") or tune.pruner in ("median", "patient", "wilcoxon")
+    return max(total(params) // (tune.workers * (2 if goes_by_others else 1)), 1) * abreast(params)
 
 
 class Search:
@@ -81,7 +37,9 @@ class Search:
 
     def __init__(self, tuning: Tuning, params: Params, crew: Crew, total: int, sweep: Sweep) -> None:
         self._tuning, self._params, self._crew, self._total, self._sweep = tuning, params, crew, total, sweep
-        self._start, self._lanes = time.monotonic(), tuning.lanes(crew.lanes)
+        self._start = time.monotonic()
+        self._together = max(tuning.lanes(crew.lanes) // abreast(params), 1)
+        self._objectives = [objective.name for objective in objectives.of(params)]
         self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
@@ -90,7 +48,7 @@ class Search:
     @property
     def running(self) -> list[int]:
         """How many epochs each trial has that is being trained."""
-        return [len(trial.records) for job in self._jobs for trial in job.trials.values()]
+        return [trial.epochs for job in self._jobs for trial in job.trials.values()]
 
     def trials(self) -> Iterator[Trial | None]:
         """Run trials until there are enough, yielding each that this call runs once the study and MLflow's outbox have
@@ -120,23 +78,24 @@ class Search:
                 trial.started = time.time()
             self._tuning.hold(job.asked)
             self._jobs.append(job)
-            self._crew.hand(job, {number: trial.values for number, trial in job.trials.items()})
+            self._crew.hand(job, job.rounds(self._params))
 
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
         groups: dict[str, dict[int, Running]] = {}
-        for _ in range(min(self._lanes, self._left())):
+        for _ in range(min(self._together, self._left())):
             asked = self._tuning.ask()
             self._begun += 1
             values = space.suggest(asked, self._params)
             asked.set_user_attr("values", values)
+            trial = Running(asked, values, [Training() for _ in range(self._params.tune.seeds)])
             try:
                 all_params.changed(self._params, values)
             except InputError as error:  # each value is allowed, but not these together
-                self._unwritten.append(self._end(Running(asked, values), TrialState.FAIL, str(error)))
+                self._unwritten.append(self._end(trial, TrialState.FAIL, str(error)))
                 continue
             shared = {key: value for key, value in values.items() if key not in OF_A_LANE}
-            groups.setdefault(repr(shared), {})[asked.number] = Running(asked, values)
+            groups.setdefault(repr(shared), {})[asked.number] = trial
         self._waiting += map(Job, groups.values())
 
     def _left(self) -> int:
@@ -157,13 +116,18 @@ class Search:
             self._again(job)
         elif words and "told" in words:
             assert job
-            over, drop = [], []
-            for number, told in words["told"].items():
-                trial = job.trials[int(number)]
-                state = self._report(trial, told)
+            over, seeds = [], self._params.tune.seeds
+            drop: list[int] = []
+            news: dict[int, dict[int, Any]] = {}
+            for training, told in words["told"].items():
+                number, place = divmod(int(training), seeds)
+                news.setdefault(number, {})[place] = told
+            for number, own in news.items():
+                trial = job.trials[number]
+                state, error = self._report(trial, own)
                 if state is not None:
-                    over.append((trial, state, told.get("error")))
-                    drop += [int(number)] * (state == TrialState.PRUNED)
+                    over.append((trial, state, error))
+                    drop += range(number * seeds, (number + 1) * seeds) if state != TrialState.COMPLETE else []
             if not words["done"]:
                 worker.say({"drop": drop})
             for trial, state, error in over:
@@ -177,7 +141,7 @@ class Search:
         """Have the trials of a worker that has died trained by another, from their first epoch: each a job of its own
         from the second time on, as one of them may be what kills it."""
         for number, trial in list(job.trials.items()):
-            trial.records, trial.best, trial.deaths = [], None, trial.deaths + 1
+            trial.begin_again()
             if trial.deaths == DEATHS:
                 del job.trials[number]
                 job.ended.append(self._end(trial, TrialState.FAIL, f"its process died {DEATHS} times"))
@@ -194,34 +158,34 @@ class Search:
         self._tuning.let_go(over)
         self._unwritten += job.ended
 
-    def _report(self, trial: Running, told: dict[str, Any]) -> TrialState | None:
-        """Report an epoch of a trial; how the trial has ended, if it has."""
-        if "error" in told:
-            return TrialState.FAIL
-        record = told["record"]
-        trial.records.append(record)
-        trial.best, trial.best_epoch = told["best"], told["best_epoch"]
-        is_new = record["epoch"] > trial.reported  # else its worker died since, and it is trained again
-        if is_new:
-            trial.asked.report(record[f"val/{self._params.train.monitor}"], record["epoch"])
-            trial.reported = record["epoch"]
-        if told["over"]:
-            return TrialState.COMPLETE
-        return TrialState.PRUNED if is_new and trial.asked.should_prune() else None
+    def _report(self, trial: Running, told: dict[int, dict[str, Any]]) -> tuple[TrialState | None, str | None]:
+        """Report an epoch of a trial, by its seeds; how the trial has ended, if it has, and why it failed."""
+        for place, words in told.items():
+            if "error" in words:
+                return TrialState.FAIL, words["error"]
+            trial.trainings[place].hear(words)
+        news = trial.news(self._objectives[0], self._params.tune.pruner) if len(self._objectives) == 1 else []
+        for step, value in news:
+            trial.asked.report(value, step)
+            trial.reported = step
+        if all(training.is_over for training in trial.trainings):
+            return TrialState.COMPLETE, None
+        return (TrialState.PRUNED if news and trial.asked.should_prune() else None), None
 
     def _end(self, trial: Running, state: TrialState, error: str | None) -> Trial:
         """Tell the study how a trial ended, so that the next ones are chosen by it."""
-        if state == TrialState.COMPLETE and trial.best is None:
+        results = trial.results(self._objectives) if state == TrialState.COMPLETE else None
+        if state == TrialState.COMPLETE and results is None:
             state, error = TrialState.FAIL, f"{self._params.train.monitor} was not a number in any epoch"
         if error:
             trial.asked.set_user_attr("error", error)
-        else:
-            trial.asked.set_user_attr("best_epoch", trial.best_epoch)
-        about = (trial.asked.number, trial.values, state.name.lower(), trial.started, trial.records, trial.best, error)
-        shown = Trial(*about)
+        trial.asked.set_user_attr("best_epochs", [training.best_epoch for training in trial.trainings])
+        trial.asked.set_user_attr("by_seed", results)
+        shown = trial.told(state.name.lower(), results, error)
         if not self._tuning.can_hold:
             self._sweep.log([shown])
-        self._tuning.study.tell(trial.asked, trial.best if state == TrialState.COMPLETE else None, state)
+        values = [fmean(each) for each in results.values()] if results else None
+        self._tuning.study.tell(trial.asked, values, state)
         return shown
 
     def _write(self) -> Iterator[Trial]:

@@ -14,6 +14,7 @@ from src.sections import Options, Range
 
 if TYPE_CHECKING:
     from optuna import Trial
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 MOST = 10_000  # combinations of a grid
 
@@ -43,20 +44,33 @@ def check(params: Params) -> None:
 
 def suggest(trial: "Trial", params: Params) -> dict[str, Any]:
     """The values of one trial, by dotted name; those whose condition is not met are left out."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
     values: dict[str, Any] = {}
     for key in ordered(params):
         allowed = params.tune.space[key]
-        if not _is_met(allowed, values):
+        if not is_met(allowed, values):
             continue
-        if not isinstance(allowed, Range):
-            values[key] = trial.suggest_categorical(key, choices(allowed))
-        elif _is_whole(key):
-            step = int(allowed.step or 1)
-            values[key] = trial.suggest_int(key, int(allowed.low), int(allowed.high), step=step, log=allowed.log)
+        among = distribution(key, allowed)
+        if isinstance(among, CategoricalDistribution):
+            values[key] = trial.suggest_categorical(key, among.choices)
+        elif isinstance(among, IntDistribution):
+            values[key] = trial.suggest_int(key, among.low, among.high, step=among.step, log=among.log)
         else:
-            drawn = trial.suggest_float(key, allowed.low, allowed.high, step=allowed.step, log=allowed.log)
-            values[key] = drawn if allowed.step else _rounded(drawn, allowed)
+            drawn = trial.suggest_float(key, among.low, among.high, step=among.step, log=among.log)
+            values[key] = drawn if among.step else _rounded(drawn, among)
     return values
+
+
+def distribution(key: str, allowed: Any) -> "CategoricalDistribution | IntDistribution | FloatDistribution":
+    """What Optuna calls that among which the values of a param are chosen."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(allowed, Range):
+        return CategoricalDistribution(choices(allowed))
+    if _is_whole(key):
+        return IntDistribution(int(allowed.low), int(allowed.high), log=allowed.log, step=int(allowed.step or 1))
+    return FloatDistribution(allowed.low, allowed.high, log=allowed.log, step=allowed.step)
 
 
 def current(params: Params) -> dict[str, Any] | None:
@@ -64,8 +78,8 @@ def current(params: Params) -> dict[str, Any] | None:
     flat, values = params.flat(), dict[str, Any]()
     for key in ordered(params):
         allowed = params.tune.space[key]
-        if _is_met(allowed, values):
-            if flat[key] is None or not _is_in(flat[key], allowed):
+        if is_met(allowed, values):
+            if flat[key] is None or not is_in(flat[key], allowed):
                 return None
             values[key] = flat[key]
     return values
@@ -110,7 +124,8 @@ def ordered(params: Params) -> list[str]:
         raise InputError(f"tune.space: the conditions go round in a circle: {' → '.join(error.args[1])}") from None
 
 
-def _is_met(allowed: Any, values: dict[str, Any]) -> bool:
+def is_met(allowed: Any, values: dict[str, Any]) -> bool:
+    """Whether the values chosen so far meet the condition on a param."""
     return all(key in values and values[key] in wanted for key, wanted in when(allowed).items())
 
 
@@ -121,14 +136,18 @@ def _check_condition(params: Params, key: str, other: str, values: list[Any]) ->
             f"tune.space: {key}: its condition names {other}, which is not tuned{nearest(other, list(space))}"
         )
     for value in values:
-        if not _is_in(value, space[other]):
+        if not is_in(value, space[other]):
             raise InputError(f"tune.space: {key}: its condition is that {other} is {value}, which is never tried")
 
 
-def _is_in(value: Any, allowed: Any) -> bool:
-    if isinstance(allowed, Range):
-        return isinstance(value, int | float) and allowed.low <= value <= allowed.high
-    return value in choices(allowed)
+def is_in(value: Any, allowed: Any) -> bool:
+    """Whether a value of a param is among those that are tried."""
+    if not isinstance(allowed, Range):
+        return value in choices(allowed)
+    if not isinstance(value, int | float) or not allowed.low <= value <= allowed.high:
+        return False
+    steps = (value - allowed.low) / allowed.step if allowed.step else 0.0
+    return math.isclose(steps, round(steps), abs_tol=1e-8)
 
 
 def _check_range(key: str, values: Range) -> None:
@@ -151,7 +170,7 @@ def _check_step(key: str, values: Range, step: float) -> None:
         raise InputError(f"tune.space: {key} is a whole number, and step {step:g} is none")
 
 
-def _rounded(value: float, allowed: Range) -> float:
+def _rounded(value: float, allowed: "FloatDistribution") -> float:
     # four digits are more than a search can tell apart, and are what a person wants to see in params.yaml
     return min(max(float(f"{value:.4g}"), allowed.low), allowed.high)
 

@@ -16,16 +16,18 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from src import cli, fingerprint, locks, metrics, paths
+from src import cli, fingerprint, locks, paths
 from src.data.schema import Schema
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import journals, space
+from src.tune import journals, objectives, space, warm
 from src.tune.journals import Journal
 
 Sampler = Callable[[Params, int], BaseSampler]
 Pruner = Callable[[int], BasePruner]
+
+FIRST = "first"  # attribute of a study: number of the trial to which the others are compared
 
 
 def tpe(params: Params, number: int) -> BaseSampler:
@@ -92,13 +94,19 @@ def patient(epochs: int) -> BasePruner:
     return optuna.pruners.PatientPruner(median(epochs), patience=max(1, epochs // 10))
 
 
+def wilcoxon(epochs: int) -> BasePruner:
+    """Probably worse than the best, seed by seed (Wilcoxon's signed rank test, Wilcoxon 1945)."""
+    return optuna.pruners.WilcoxonPruner()
+
+
 def none(epochs: int) -> BasePruner:
     return optuna.pruners.NopPruner()
 
 
 @contextmanager
-def opened(params: Params, schema: Schema) -> Iterator["Tuning"]:
-    """The study of these params and data, new or as it was left; its first trial is the current params.
+def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator["Tuning"]:
+    """The study of these params and data, new or as it was left; its first trial is the current params. A new one
+    `takes_over` the trials of studies in the same storage that fit it.
 
     RunError while another process has the study.
     """
@@ -106,8 +114,12 @@ def opened(params: Params, schema: Schema) -> Iterator["Tuning"]:
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     with locks.held(lock(), "is tuning in this project"):
         tuning = _load(params, name(params, schema))
-        if not tuning.study.trials and params.tune.sampler != "grid":
-            _queue_current(tuning.study, params)
+        if FIRST not in tuning.study.user_attrs:
+            mark = fingerprint.of(params, schema)
+            if takes_over:
+                cli.say(warm.take_over(tuning.study, params, mark))
+            warm.sign(tuning.study, params, mark)
+            _begin(tuning.study, params)
         tuning.put_back()
         yield tuning
 
@@ -134,7 +146,7 @@ class Tuning:
         return asked
 
     def lanes(self, measured: int) -> int:
-        """Trials in one program: tune.lanes, or where that is "auto" what was measured when the study was begun, as
+        """Trainings in one program: tune.lanes, or where that is "auto" what was measured when the study was begun, as
         trials that are chosen together do not learn from each other."""
         if self._params.tune.lanes != "auto":
             return self._params.tune.lanes
@@ -173,18 +185,25 @@ class Tuning:
 
 
 def name(params: Params, schema: Schema) -> str:
-    """Data and task for people, then a digest of all terms: space, data, code, and every param that is not tuned."""
+    """Data and task for people, then a digest of all terms: space, objectives, seeds, data, code, and every param that
+    is not tuned."""
     terms = asdict(fingerprint.of(params, schema))
     terms["params"] = {key: value for key, value in terms["params"].items() if key not in params.tune.space}
-    terms["space"] = params.tune.model_dump()["space"]
+    terms |= params.tune.model_dump(include={"space", "objectives", "seeds"})
     digest = hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
     return f"{schema.title}-{params.task}-{digest[:10]}"
 
 
 def finished(study: Study) -> list[FrozenTrial]:
-    """Trials that count: completed, pruned, or failed for a reason of their own (not because a process died)."""
+    """Trials that count: completed, pruned, or failed for a reason of their own (not because a process died), and not
+    taken over from another study."""
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    return [trial for trial in ended if trial.state != TrialState.FAIL or "error" in trial.user_attrs]
+    failed = TrialState.FAIL
+    return [
+        trial
+        for trial in ended
+        if (trial.state != failed or "error" in trial.user_attrs) and warm.ORIGIN not in trial.user_attrs
+    ]
 
 
 def since_best(study: Study) -> int:
@@ -196,21 +215,31 @@ def since_best(study: Study) -> int:
 
 
 def ranking(study: Study) -> list[FrozenTrial]:
-    """Completed trials, the best first."""
+    """Completed trials, the best by the first objective first."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    sign = 1 if study.direction == optuna.study.StudyDirection.MINIMIZE else -1
-    return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
+    return sorted(done, key=lambda trial: (sign * first_value(trial), trial.number))
+
+
+def first(study: Study) -> FrozenTrial:
+    """The trial to which the others are compared: that of the current params, where they are in the space."""
+    return study.get_trials(deepcopy=False)[study.user_attrs[FIRST]]
+
+
+def first_value(trial: FrozenTrial) -> float:
+    """Of a completed trial, that by which it is ranked."""
+    return trial.values[0]
 
 
 def _load(params: Params, study_name: str) -> Tuning:
-    goal = metrics.METRICS[params.train.monitor].goal
+    goals = [objective.goal for objective in objectives.of(params)]
     try:
         storage, journal = _storage(params.tune.storage)
         study = optuna.create_study(
             study_name=study_name,
             storage=storage,
             load_if_exists=True,
-            direction="minimize" if goal == "minimise" else "maximize",
+            directions=["minimize" if goal == "minimise" else "maximize" for goal in goals],
             pruner=PRUNERS[params.tune.pruner](params.train.epochs),
         )
     except Exception as error:  # whatever a database driver or a broken journal raises
@@ -237,12 +266,15 @@ def _searcher() -> str:
     return f"{platform.node()}:{paths.root()}"
 
 
-def _queue_current(study: Study, params: Params) -> None:
-    values = space.current(params)
-    if values:
+def _begin(study: Study, params: Params) -> None:
+    """Have the first trial be that of the current params, where there is one and it was not taken over."""
+    values, taken = space.current(params), study.get_trials(deepcopy=False)
+    same = [trial.number for trial in taken if trial.user_attrs["values"] == values]
+    if values and not same and params.tune.sampler != "grid":
         study.enqueue_trial(values)
-    else:
+    elif not values:
         cli.say("the current params lie outside tune.space, so no trial has them")
+    study.set_user_attr(FIRST, same[0] if same else len(taken))
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -258,5 +290,6 @@ PRUNERS: dict[str, Pruner] = {
     "hyperband": hyperband,
     "halving": halving,
     "patient": patient,
+    "wilcoxon": wilcoxon,
     "none": none,
 }

@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 
-from src import cli, device, footprint
+from src import cli, device, footprint, models
 from src.data.prepared import Split
+from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.lanes import Lanes, Told, obstacle
+from src.loop import Epoch
 from src.params import Params, changed, check, settled
 from src.training import Data, Progress, assemble, load_data, sized, train
+from src.tune import objectives
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
@@ -50,6 +53,7 @@ Program = Lanes | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
 answers = sys.stdout
 said: set[str] = set()  # why trials could not be lanes
+known: dict[str, dict[str, float]] = {}  # what networks cost
 
 
 def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int], Program]]:
@@ -76,37 +80,66 @@ def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int]
         yield [place], Alone(params, data)
 
 
-def run(job: dict[str, Any], params: Params, data: Data) -> None:
-    """Train the trials of a job, telling the search each epoch."""
-    numbers = [trial["number"] for trial in job["trials"]]
-    settings = [changed(params, trial["values"]) for trial in job["trials"]]
-    progress, left = {number: Progress() for number in numbers}, len(numbers)
-    for places, program in programs(settings, data):
-        for told in program.fit(settings[places[0]].train.epochs):
-            over: list[int] = []
-            words: dict[int, Any] = {}
-            for lane, what in told.items():
-                number, own = numbers[places[lane]], settings[places[lane]].train
-                if isinstance(what, RunError):
-                    words[number] = {"error": str(what)}
-                    continue
-                now = progress[number] = progress[number].after(what, own.monitor)
-                is_over = now.is_stopped(own.patience) or what.number == own.epochs
-                over += [lane] * is_over
-                words[number] = {
-                    "record": {**what.record(), "time": time.time()},
-                    "best": now.best,
-                    "best_epoch": now.best_epoch,
-                    "over": is_over,
-                }
-            left -= sum("record" not in word or word["over"] for word in words.values())
-            tell(told=words, done=not left)
-            if not left:
-                return
-            dropped = hear()["drop"]
-            left -= len(dropped)
-            program.drop([lane for lane, place in enumerate(places) if numbers[place] in dropped or lane in over])
+def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
+    """Make the trainings of a job (src/tune/trials.py, Job.rounds), at most `lanes` in one program, telling the search
+    each epoch."""
+    wanted = {training["number"] for together in job["rounds"] for training in together}
+    gone: set[int] = set()  # over, failed, or dropped
+    for together in job["rounds"]:
+        while left := [training for training in together if training["number"] not in gone][:lanes]:
+            for told in trained(left, params, data, gone):
+                gone |= {number for number, words in told.items() if "error" in words or words["over"]}
+                tell(told=told, done=gone >= wanted)
+                if gone >= wanted:
+                    return
+                gone |= set(hear()["drop"])
     tell(told={}, done=True)
+
+
+def trained(trainings: list[dict[str, Any]], params: Params, data: Data, gone: set[int]) -> Iterator[dict[int, Any]]:
+    """Make trainings; what an epoch gave, by their numbers. Between two of them the caller may add to `gone`."""
+    numbers = [training["number"] for training in trainings]
+    progress = {number: Progress() for number in numbers}
+    try:
+        settings = [changed(params, training["values"]) for training in trainings]
+        for places, program in programs(settings, data):
+            if gone >= {numbers[place] for place in places}:
+                continue
+            for told in program.fit(settings[places[0]].train.epochs):
+                words = {}
+                for lane, what in told.items():
+                    number, own = numbers[places[lane]], settings[places[lane]]
+                    if isinstance(what, RunError):
+                        words[number] = {"error": str(what)}
+                    else:
+                        progress[number] = progress[number].after(what, own.train.monitor)
+                        words[number] = in_words(what, progress[number], own, data)
+                yield words
+                program.drop([lane for lane, place in enumerate(places) if numbers[place] in gone])
+    except InputError as error:  # they cannot be trained on this data; others can
+        yield {number: {"error": str(error)} for number in numbers if number not in gone}
+
+
+def in_words(epoch: Epoch, now: Progress, params: Params, data: Data) -> dict[str, Any]:
+    """What the search is told of an epoch."""
+    is_over = now.is_stopped(params.train.patience) or epoch.number == params.train.epochs
+    return {
+        "record": {**epoch.record(), "time": time.time()},
+        "best_epoch": now.best_epoch,
+        "over": is_over,
+        "costs": costs(params, data.schema) if is_over else {},
+    }
+
+
+def costs(params: Params, schema: Schema) -> dict[str, float]:
+    """Those of tune.objectives that are no metrics, of the network that these params make."""
+    names = [name for name in params.tune.objectives if name in objectives.COSTS]
+    kind = repr(params.model)
+    if names and kind not in known:
+        where = device.select(params.train.device)
+        network = device.place(models.build(params.model.name, schema.shape, schema.outputs, params.model), where)
+        known[kind] = {name: objectives.COSTS[name](network, torch.zeros(1, *schema.shape).to(where)) for name in names}
+    return known.get(kind, {})
 
 
 def best_count(params: Params, data: Data, most: int) -> int:
@@ -192,9 +225,10 @@ def main() -> None:
     try:
         data = load_data()
         params = sized(on_own_gpu(settled(check(asked["params"]), data.schema.task), asked["place"]), data)
+        assemble(params, data)  # what is wrong with all trials is no matter of one
         lanes = best_count(params, data, asked["lanes"]) if asked["probe"] else asked["lanes"]
         tell(ready=True, batch_size=params.train.batch_size, lanes=lanes)
         while True:
-            run(hear(), params, data)
+            run(hear(), params, data, lanes)
     except (InputError, RunError) as error:
         tell(failed=str(error), code=cli.BAD_INPUT if isinstance(error, InputError) else 1)

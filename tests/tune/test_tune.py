@@ -89,6 +89,32 @@ def check_apply(project):
     assert report == pytest.approx(best.data.metrics["best_val/loss"], rel=1e-3)  # a lane rounds in another order
 
 
+def test_trials_of_several_seeds_and_then_several_objectives(project):
+    several = {**QUICK, "model.name": "linear", "tune.seeds": 6, "tune.pruner": "wilcoxon", "tune.sampler": "random"}
+    project.set(**several)
+    printed = tune(project, "--trials", "10")
+    result = project.report("tune")
+    assert result["best"]["seeds"] == 6
+    assert "±" in printed
+    trials = children(project)
+    assert {run.data.tags["state"] for run in trials} == {"complete", "pruned"}
+    epochs = {len(project.client.get_metric_history(run.info.run_id, "val/loss")) for run in trials}
+    assert epochs == {6}  # none was stopped within a training, but between seeds
+    complete = [run for run in trials if run.data.tags["state"] == "complete"]
+    assert all(run.data.metrics["best_val/loss_standard_error"] > 0 for run in complete)
+
+    sought = {"tune.objectives": ["accuracy", "parameters"], "tune.pruner": "none", "tune.seeds": 2}
+    space = {"train.lr": [0.001, 0.05], "model.name": ["linear", "mlp"]}
+    project.set(**{**several, **sought, "tune.space": space, "tune.sampler": "grid"})
+    printed = tune(project, "--trials", "4", "--trial", "0", "--export")
+    result = project.report("tune")
+    assert f"-S model.name={result['best']['params']['model.name']}" in printed
+    assert result["best"]["trial"] == 0
+    costs = {facts["params"]["model.name"]: facts["values"][1] for facts in [result["first"], *result["front"]]}
+    assert costs["linear"] == 3 * 13 + 3  # nothing else has as few, so it is on the front
+    assert (project.path / "reports/tune/front.png").exists()
+
+
 def test_a_killed_search_goes_on_to_the_same_total(project):
     project.set(**{**QUICK, "train.epochs": 60, "tune.pruner": "none"})
     project.run("dvc", "repro", "--quiet", "prepare")
