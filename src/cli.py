@@ -40,7 +40,7 @@ def run(main: Callable[..., None], description: str | None = None, **flags: str)
             raise
         _fail(f"no room left: {error}. What was there before is kept: make room, and the same command goes on", 1)
     except KeyboardInterrupt:
-        _fail("interrupted. The same command goes on from the last checkpoint.", INTERRUPTED)
+        _fail("interrupted. The same command goes on from the last checkpoint or trial.", INTERRUPTED)
     sys.exit(0)
 
 
@@ -110,5 +110,5 @@ def _fail(message: object, code: int) -> NoReturn:
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     # an exception, so that open runs are closed as KILLED; a second signal must not cut that short
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    say("terminated. The same command goes on from the last checkpoint.")
+    say("terminated. The same command goes on from the last checkpoint or trial.")
     sys.exit(TERMINATED)

@@ -41,7 +41,7 @@ cli.run(main, "")
 def test_a_second_signal_does_not_cut_short_how_a_run_is_closed():
     done = python("-c", STOPPED)
     assert (done.returncode, done.stdout) == (143, "went on to the end of the step\nclosed\n"), done.stderr
-    assert done.stderr == "terminated. The same command goes on from the last checkpoint.\n"
+    assert done.stderr == "terminated. The same command goes on from the last checkpoint or trial.\n"
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_a_second_signal_does_not_cut_short_how_a_run_is_closed():
         ("pass", 0, ""),
         ("raise InputError('wrong')", 2, "error: wrong\n"),
         ("raise RunError('failed')", 1, "error: failed\n"),
-        ("raise KeyboardInterrupt", 130, "\ninterrupted. The same command goes on from the last checkpoint.\n"),
+        ("raise KeyboardInterrupt", 130, "\ninterrupted. The same command goes on from the last checkpoint or trial.\n"),
         (
             "os.kill(os.getpid(), signal.SIGTERM); signal.pause()",
             143,
-            "terminated. The same command goes on from the last checkpoint.\n",
+            "terminated. The same command goes on from the last checkpoint or trial.\n",
         ),
     ],
 )
