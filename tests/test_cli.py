@@ -50,7 +50,11 @@ def test_a_second_signal_does_not_cut_short_how_a_run_is_closed():
         ("pass", 0, ""),
         ("raise InputError('wrong')", 2, "error: wrong\n"),
         ("raise RunError('failed')", 1, "error: failed\n"),
-        ("raise KeyboardInterrupt", 130, "\ninterrupted. The same command goes on from the last checkpoint or trial.\n"),
+        (
+            "raise KeyboardInterrupt",
+            130,
+            "\ninterrupted. The same command goes on from the last checkpoint or trial.\n",
+        ),
         (
             "os.kill(os.getpid(), signal.SIGTERM); signal.pause()",
             143,

@@ -64,7 +64,7 @@ class Sweep:
             "status": STATUS[trial.state],
         }
 
-    def conclude(self, result: dict[str, Any], words: str, pictures: list[Path]) -> None:
+    def conclude(self, result: dict[str, Any], words: str, written: list[Path]) -> None:
         """Put the outcome on the parent: best value and params, importance, the summary as its description."""
         best = result["best"]
         keys = [f"best_val/{name}" if name in METRICS else name for name in result["objectives"]]
@@ -73,7 +73,7 @@ class Sweep:
         tags = {f"best.{key}": str(value) for key, value in best["params"].items()}
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})
         self.run.log_artifacts([paths.REPORTS / "tune.json"], "")
-        self.run.log_artifacts(pictures, "study")
+        self.run.log_artifacts(written, "study")
 
 
 @contextmanager

@@ -50,12 +50,16 @@ def main() -> None:
         if not (study.finished(running) and study.ranking(running)):
             raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
         result = report.summary(running, sought, options.trial)
-        files.write_json(paths.REPORTS / "tune.json", result)
+        words = report.in_words(result)
         Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
+        files.write_json(paths.REPORTS / "tune.json", result)
+        paths.STUDY.mkdir(parents=True, exist_ok=True)
+        table = paths.STUDY / "trials.csv"
+        files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
         step = "seed" if settings.tune.pruner == "wilcoxon" else "epoch"
         told = pictures.Told(running, [objective.label for objective in sought], result["importance"], step)
-        parent.conclude(result, report.in_words(result), pictures.write(told, report.in_words(result), paths.STUDY))
-    print(report.in_words(result))
+        parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)])
+    print(words)
     _conclude(options, result)
 
 

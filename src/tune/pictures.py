@@ -50,7 +50,6 @@ def write(told: Told, words: str, folder: Path) -> list[Path]:
     """Make the pictures of a study that has completed trials; returns the files. words: what the page begins with."""
     import matplotlib.pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
     interactive: list[str] = []
     written = [folder / "study.html"]
     for name, picture in PICTURES.items():
@@ -113,8 +112,9 @@ def choices_still(told: Told) -> None:
 
 
 def of_first(told: Told) -> dict[str, Any]:
-    """What Optuna has to be told of that which is shown."""
-    return {"target": study.first_value, "target_name": told.value}
+    """What Optuna has to be told of that which is shown. It draws no line of the best once it has a `target`."""
+    target = study.first_value if len(told.names) > 1 else None
+    return {"target": target, "target_name": told.value}
 
 
 def scale(told: Told, key: str) -> str:
@@ -147,7 +147,8 @@ def importance_still(told: Told) -> None:
 
 
 def history(told: Told) -> go.Figure:
-    return visualization.plot_optimization_history(told.study, **of_first(told))
+    figure = visualization.plot_optimization_history(told.study, **of_first(told))
+    return figure.update_layout(yaxis={"type": height(told)})
 
 
 def epochs(told: Told) -> go.Figure | None:
@@ -170,7 +171,8 @@ def parallel(told: Told) -> go.Figure:
 
 
 def history_still(told: Told) -> None:
-    visualization.matplotlib.plot_optimization_history(told.study, **of_first(told))
+    axes = visualization.matplotlib.plot_optimization_history(told.study, **of_first(told))
+    axes.set(title="", yscale=height(told))
 
 
 def epochs_still(told: Told) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -71,6 +72,24 @@ def ranking(running: Study, sought: Sequence[Objective]) -> Table:
     if any(not is_apart(trial, leaders[0], sought[0]) for trial in leaders[1:]):
         table.caption = f"≈ cannot be told from the first by these seeds ({LEVEL:.0%}, in pairs)"
     return table
+
+
+def trials(running: Study, sought: Sequence[Objective]) -> pd.DataFrame:
+    """A row a trial that has ended: number, state, each objective and its standard error where there are seeds, the
+    epoch, what was tried, and why it failed."""
+    rows = []
+    for trial in study.finished(running):
+        row: dict[str, Any] = {"trial": trial.number, "state": trial.state.name.lower()}
+        by_seed = trial.user_attrs.get("by_seed") or {}
+        for objective in sought:
+            values = by_seed.get(objective.name)
+            row[objective.label] = fmean(values) if values else None
+            if values and len(values) > 1:
+                row[f"{objective.label} standard error"] = standard_error(values)
+        epochs = trial.user_attrs["best_epochs"]
+        row |= {"best epoch": fmean(epochs), **trial.user_attrs["values"], "error": trial.user_attrs.get("error")}
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def front(running: Study) -> list[FrozenTrial]:

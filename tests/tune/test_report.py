@@ -72,6 +72,20 @@ def test_another_trial_can_be_taken_but_none_that_did_not_complete():
             report.summary(made, [LOSS], number)
 
 
+def test_the_table_has_a_row_for_every_trial():
+    made = study_of([LOSS], [[2.0, 4.0]], [[1.0, 1.0]])
+    attrs = {"values": {"train.lr": 9.0}, "by_seed": None, "best_epochs": [1, 2]}
+    made.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs=attrs))
+    made.add_trial(optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={**attrs, "error": "too hot"}))
+    table = report.trials(made, [LOSS])
+    assert table["state"].to_list() == ["complete", "complete", "pruned", "fail"]
+    assert table["val loss"].to_list()[:2] == [3.0, 1.0]
+    assert table["val loss standard error"].to_list()[:2] == [1.0, 0.0]
+    assert table["val loss"][2:].isna().all()
+    assert table["train.lr"].to_list() == [0.1, 1.1, 9.0, 9.0]
+    assert table["error"].to_list()[3] == "too hot"
+
+
 def test_a_front_has_what_nothing_is_better_than_in_all():
     sought = [ACCURACY, PARAMETERS]
     made = study_of(sought, [[0.9], [5000.0]], [[0.8], [10.0]], [[0.7], [20.0]], [[0.95], [9000.0]])

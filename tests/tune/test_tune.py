@@ -37,7 +37,7 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     assert re.search(r"^trial 0 complete .*lr=0.002 optimizer=adamw", printed, re.MULTILINE)
     assert "Next: python -m src.tune --trials 5 --repro" in printed
     pages = {path.name for path in (project.path / "reports/tune").iterdir()}
-    assert pages >= {"study.html", "choices.png", "history.png", "epochs.png", "parallel.png"}
+    assert pages >= {"study.html", "choices.png", "history.png", "epochs.png", "parallel.png", "trials.csv"}
     assert not (project.path / "data/prepared/test.safetensors").exists()
 
     trials = children(project)
