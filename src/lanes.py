@@ -55,11 +55,10 @@ class Lanes:
         self._network = Stacked([trainers[lane].model for lane in self.numbers])
         self._loss = copy.copy(trainers[0].loss)
         self._loss.reduction = "none"  # type: ignore[assignment]
-        like = next(iter(self._network.weights.values()))
         self._rules = []
         for _, lanes in groupby(self.numbers, kinds.__getitem__):
             optimizers = [trainers[lane].optimizer for lane in lanes]
-            self._rules.append(RULES[type(optimizers[0])](optimizers, like))  # type: ignore[arg-type]
+            self._rules.append(RULES[type(optimizers[0])](optimizers, self._network.flat))  # type: ignore[arg-type]
         self._arrange()
 
     def fit(self, last: int) -> Iterator[Told]:
@@ -119,35 +118,36 @@ class Lanes:
         """One pass; the loss of each step of each lane, [steps, K], on the device."""
         first = (number - 1) * len(self._batches[0])
         steps = range(first, first + len(self._batches[0]))
-        weights = list(self._network.weights.values())
         lanes = [self._trainers[lane] for lane in self.numbers]
-        rates = torch.tensor([[lane.lr(step) for lane in lanes] for step in steps], dtype=torch.float64).to(weights[0])
+        rates = torch.tensor([[lane.lr(step) for lane in lanes] for step in steps], dtype=torch.float64).to(
+            self._network.flat
+        )
         losses = []
         for rate, pairs in zip(rates, zip(*(each.epoch(number) for each in self._batches), strict=True), strict=True):
-            losses.append(self._step(weights, rate, *self._together(pairs)))
+            losses.append(self._step(rate, *self._together(pairs)))
         return torch.stack(losses)
 
-    def _step(self, weights: list[Tensor], rate: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _step(self, rate: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """One step of all lanes; their losses [K]."""
         with self._trainers[0].autocast:
             outputs = self._network(inputs, len(self._batches) == 1, training=True)  # forward
             losses = self._loss(outputs, targets.expand(len(rate), *targets.shape[-1:])).mean(1)  # loss
-        gradients = torch.autograd.grad(losses.sum(), weights)  # backward: a lane moves no other lane's loss
-        # the kernels read the memory as it lies, whatever the strides are
-        self._update(weights, [gradient.contiguous() for gradient in gradients], rate)  # update
+        # backward: a lane moves no other lane's loss
+        gradients = torch.autograd.grad(losses, list(self._network.weights.values()), torch.ones_like(losses))
+        self._update(torch.cat([gradient.flatten(1) for gradient in gradients], 1), rate)  # update
         return losses.detach()
 
     @torch.no_grad()
-    def _update(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+    def _update(self, gradients: Tensor, rate: Tensor) -> None:
+        """gradients: [K, P], as the network's weights lie; rate: [K]."""
         if self._limits is not None:
-            norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
-            shorter = (self._limits.to(norms) / (norms + 1e-6)).clamp(max=1)
-            torch._foreach_mul_(gradients, columns(shorter, gradients))
+            norms = gradients.norm(dim=1)
+            gradients *= (self._limits.to(norms) / (norms + 1e-6)).clamp(max=1).unsqueeze(1)
         first = 0
         for rule in self._rules:
             rows = slice(first, first + len(rule))
             first += len(rule)
-            rule.move([weight[rows] for weight in weights], [gradient[rows] for gradient in gradients], rate[rows])
+            rule.move(self._network.flat[rows], gradients[rows], rate[rows].unsqueeze(1))
 
     def _together(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The batches of one step: as they are for lanes that share them, else one a lane."""
@@ -177,15 +177,13 @@ def kind(optimizer: Any) -> tuple[Any, ...]:
     return (rule.name, *(optimizer.settings[name] for name in rule.uniform))
 
 
-def columns(values: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """values [K] once for each tensor [K, ...] in `like`, so that a value meets all that is of its lane."""
-    return [values.view(-1, *[1] * (each.ndim - 1)) for each in like]
-
-
 class Rule:
     """The update of lanes of one kind, whose weights are rows that follow one another. `uniform` names the settings
     that are the same for all of them, `single` those of which each lane has its own, `kept` what there is of each
-    weight."""
+    weight.
+
+    weights, gradients: [lanes, P], contiguous; rate, and what is single: [lanes, 1].
+    """
 
     name: str
     uniform: tuple[str, ...] = ()
@@ -196,8 +194,9 @@ class Rule:
         self._count = len(optimizers)
         self._settings = {name: optimizers[0].settings[name] for name in self.uniform}
         each = {name: [optimizer.settings[name] for optimizer in optimizers] for name in self.single}
-        self._single = {name: torch.tensor(values, dtype=torch.float64).to(like) for name, values in each.items()}
-        self._kept: dict[str, list[Tensor]] = {}
+        column = {name: torch.tensor(values, dtype=torch.float64).unsqueeze(1) for name, values in each.items()}
+        self._single = {name: values.to(like) for name, values in column.items()}
+        self._kept: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         """Lanes that it moves."""
@@ -207,14 +206,14 @@ class Rule:
         """Leave only the lanes at the places `rows`, int64."""
         self._count = len(rows)
         self._single = {name: values[rows] for name, values in self._single.items()}
-        self._kept = {name: [value[rows] for value in values] for name, values in self._kept.items()}
+        self._kept = {name: values[rows] for name, values in self._kept.items()}
 
-    def move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
-        """One step. weights, gradients: [lanes, ...] each; rate: [lanes]. Gradients may be written over."""
-        self._kept = self._kept or {name: [torch.zeros_like(weight) for weight in weights] for name in self.kept}
+    def move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
+        """One step. Gradients may be written over."""
+        self._kept = self._kept or {name: torch.zeros_like(weights) for name in self.kept}
         self._move(weights, gradients, rate)
 
-    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
+    def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
         raise NotImplementedError
 
 
@@ -223,12 +222,11 @@ class SGDRule(Rule):
     single = ("weight_decay", "momentum")
     kept = ("momentum_buffer",)
 
-    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
-        buffers, momentum, decay = self._kept["momentum_buffer"], self._single["momentum"], self._single["weight_decay"]
-        torch._foreach_addcmul_(gradients, weights, columns(decay, weights))
-        torch._foreach_mul_(buffers, columns(momentum, weights))
-        torch._foreach_add_(buffers, gradients)
-        torch._foreach_addcmul_(weights, buffers, columns(-rate, weights))
+    def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
+        buffer = self._kept["momentum_buffer"]
+        gradients.addcmul_(weights, self._single["weight_decay"])
+        buffer.mul_(self._single["momentum"]).add_(gradients)
+        weights.addcmul_(buffer, -rate)
 
 
 class AdamRule(Rule):
@@ -244,13 +242,10 @@ class AdamRule(Rule):
         self._step_count = torch.zeros((), device=like.device)
         self._settings |= {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0}
 
-    def _move(self, weights: list[Tensor], gradients: list[Tensor], rate: Tensor) -> None:
-        moves, steps = self._kept["moves"], [self._step_count.add_(1)] * len(weights)
-        averages = self._kept["exp_avg"], self._kept["exp_avg_sq"]
-        torch._foreach_zero_(moves)
-        torch._fused_adam_(moves, gradients, *averages, [], steps, **self._settings)
-        torch._foreach_mul_(weights, columns(1 - rate * self._single["weight_decay"], weights))
-        torch._foreach_addcmul_(weights, moves, columns(rate, weights))
+    def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
+        moves, averages = self._kept["moves"].zero_(), ([self._kept["exp_avg"]], [self._kept["exp_avg_sq"]])
+        torch._fused_adam_([moves], [gradients], *averages, [], [self._step_count.add_(1)], **self._settings)
+        weights.mul_(1 - rate * self._single["weight_decay"]).addcmul_(moves, rate)
 
 
 RULES: dict[type, type[Rule]] = {SGD: SGDRule, Adam: AdamRule, AdamW: AdamRule}

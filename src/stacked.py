@@ -43,8 +43,8 @@ class Dropout(nn.Module):
 class Stacked:
     """K networks, of which only weights, buffers and the share of their dropout may differ.
 
-    weights: by name, float [K, ...], leaves that require gradients; buffers: the same without. ValueError for networks
-    that differ in anything else.
+    flat: all weights, float [K, P], a network a row; weights: by name, [K, ...], parts of it that require gradients;
+    buffers: by name, [K, ...]. ValueError for networks that differ in anything else.
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -75,7 +75,10 @@ class Stacked:
         )
 
     def _hold(self, weights: Weights, buffers: Weights) -> None:
-        self.weights = {name: value.detach().contiguous().requires_grad_() for name, value in weights.items()}
+        rows = [value.detach().flatten(1) for value in weights.values()]
+        self.flat = torch.cat(rows, 1)
+        parts = zip(weights.items(), self.flat.split([row.shape[1] for row in rows], 1), strict=True)
+        self.weights = {name: part.view(value.shape).requires_grad_() for (name, value), part in parts}
         self.buffers = dict(buffers)
         self._own: dict[str, Weights] = {
             name: {} for name, _ in self._layers or ()
@@ -153,7 +156,7 @@ def linear(layer: nn.Linear, own: Weights, flow: Flow, training: bool) -> Flow:
     weight, bias = own["weight"], own.get("bias")
     if flow.layout == "shared":
         rows, inputs = weight.flatten(0, 1), flow.values.t()
-        together = rows @ inputs if bias is None else torch.addmm(bias.view(-1, 1), rows, inputs)
+        together = rows @ inputs if bias is None else torch.addmm(bias.reshape(-1, 1), rows, inputs)
         values = together.unflatten(0, weight.shape[:2])
     elif bias is None:
         values = weight @ flow.values
@@ -171,7 +174,8 @@ def convolution(layer: nn.Conv2d, own: Weights, flow: Flow, training: bool) -> F
 
 
 def batch_norm(layer: nn.BatchNorm2d, own: Weights, flow: Flow, training: bool) -> Flow:
-    mean, var, weight, bias = (own[key].view(-1) for key in ("running_mean", "running_var", "weight", "bias"))
+    mean, var = own["running_mean"].view(-1), own["running_var"].view(-1)  # which are written to
+    weight, bias = own["weight"].flatten(), own["bias"].flatten()
     if training:
         own["num_batches_tracked"].add_(1)
     momentum = layer.momentum

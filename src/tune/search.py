@@ -58,7 +58,7 @@ class Search:
             while True:
                 self._hand_out()
                 yield from self._write()  # while the workers train
-                if not self._jobs:
+                if not self._jobs and (self._is_over() or not (self._waiting or self._left())):
                     return
                 self._hear(self._crew.hear())
                 yield None

@@ -35,8 +35,9 @@ def project(new_project):
 
 def trials_of(project):
     storage = JournalStorage(JournalFileBackend(str(project.path / "models/tune.journal")))
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage).get_trials()
+    names = optuna.get_all_study_names(storage)  # none as long as the search has only just begun
+    assert len(names) < 2
+    return optuna.load_study(study_name=names[0], storage=storage).get_trials() if names else []
 
 
 def workers_of(search):
@@ -47,8 +48,8 @@ def workers_of(search):
     return found
 
 
-def search_with_kills(project, trials, workers, every):
-    """Search with a worker killed every so many seconds; what it printed, and how many were killed."""
+def search_with_kills(project, trials, workers, is_due):
+    """Search with a worker killed whenever `is_due(killed, trials that ended)`; what it printed, and how many were."""
     project.set(**{**SHORT, "tune.trials": trials, "tune.workers": workers, "tune.lanes": 8})
     search, killed, printed = project.start("python", "-m", "src.tune"), 0, []
     reading = threading.Thread(target=lambda: printed.extend(search.stdout))  # a full pipe would hold it up
@@ -56,10 +57,11 @@ def search_with_kills(project, trials, workers, every):
     deadline = time.monotonic() + 1800
     while search.poll() is None and not (project.path / "reports/tune.json").exists():
         assert time.monotonic() < deadline
-        time.sleep(every)
-        for process in workers_of(search)[killed % workers :][:1]:
-            process.kill()
-            killed += 1
+        if is_due(killed, sum(line.startswith("trial ") for line in printed)):
+            for process in workers_of(search)[killed % workers :][:1]:
+                process.kill()
+                killed += 1
+        time.sleep(0.01)
     reading.join(timeout=600)
     assert search.wait(timeout=60) == 0, printed[-20:]
     return "".join(printed), killed
@@ -85,7 +87,7 @@ def all_runs(project):
 
 
 def test_workers_that_are_killed_lose_no_trial(project):
-    printed, killed = search_with_kills(project, trials=80, workers=2, every=6)
+    printed, killed = search_with_kills(project, 80, 2, lambda killed, ended: ended >= 20 * (killed + 1))
     assert killed
     assert "what it had is trained again" in printed
     check_whole(project, 80)
@@ -93,7 +95,8 @@ def test_workers_that_are_killed_lose_no_trial(project):
 
 @pytest.mark.faults
 def test_two_thousand_trials_with_a_worker_killed_every_five_seconds(project):
-    _, killed = search_with_kills(project, trials=2000, workers=4, every=5)
+    begun = time.monotonic()
+    _, killed = search_with_kills(project, 2000, 4, lambda killed, _: time.monotonic() > begun + 5 * (killed + 1))
     print(f"{killed} workers killed")
     check_whole(project, 2000)
 
