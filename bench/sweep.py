@@ -80,7 +80,8 @@ def main() -> None:
             gain = float((best[way] - best["lanes"]).median())
             headlines.append(report.Headline(f"{workload}: best val loss below that of {way}", gain, "at least 0"))
         tables.append(table.groupby("way", sort=False).median().reset_index().assign(workload=workload))
-    report.finish("sweep", not options.quick, options.json, headlines, pd.concat(tables).drop(columns="seed"))
+    table = pd.concat(tables).drop(columns="seed")
+    report.finish("sweep", not options.quick, options.json, headlines, table, options.only or "")
 
 
 def measure(workload: str, rounds: int, trials: int) -> pd.DataFrame:
