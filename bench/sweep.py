@@ -63,6 +63,7 @@ AIMS = {
 def main() -> None:
     parser = report.parser("sweep", __doc__, rounds=5)
     parser.add_argument("--only", choices=WORKLOADS, help="of the two networks")
+    parser.add_argument("--ray", type=int, default=1, metavar="N", help="rounds with Ray Tune, minutes each (1)")
     parser.add_argument("--run", nargs=4, metavar=("WORKLOAD", "WAY", "SEED", "TRIALS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -72,10 +73,10 @@ def main() -> None:
         raise InputError("ray cannot be imported: python -m pip install -c requirements.lock -r bench/requirements.txt")
     rounds, headlines, tables = 1 if options.quick else options.rounds, [], []
     for workload in [options.only] if options.only else WORKLOADS:
-        table = measure(workload, rounds, 8 if options.quick else WORKLOADS[workload].trials)
+        table = measure(workload, rounds, options.ray, 8 if options.quick else WORKLOADS[workload].trials)
         seconds, best = (table.pivot(index="seed", columns="way", values=name) for name in ("sweep", "best"))
-        for way in WAYS[workload][1:]:
-            ratio = turns.ratio(seconds[way], seconds["lanes"])
+        for way in [way for way in WAYS[workload][1:] if way in seconds]:
+            ratio = turns.ratio(seconds[way].dropna(), seconds["lanes"][seconds[way].notna()])
             headlines.append(report.Headline(f"{workload}: times {way}", ratio, AIMS[workload, way]))
             gain = float((best[way] - best["lanes"]).median())
             headlines.append(report.Headline(f"{workload}: best val loss below that of {way}", gain, "at least 0"))
@@ -84,11 +85,12 @@ def main() -> None:
     report.finish("sweep", not options.quick, options.json, headlines, table, options.only or "")
 
 
-def measure(workload: str, rounds: int, trials: int) -> pd.DataFrame:
-    """way, seed, seconds (sweep, told, command), best validation loss; a row a run."""
-    rows, ways = [], WAYS[workload]
+def measure(workload: str, rounds: int, ray: int, trials: int) -> pd.DataFrame:
+    """way, seed, seconds (sweep, told, command), best validation loss; a row a run. ray: rounds with it."""
+    rows = []
     with tempfile.TemporaryDirectory(dir=".") as place:
         for seed in range(rounds):
+            ways = [way for way in WAYS[workload] if way != "ray" or seed < ray]
             for way in ways[seed % len(ways) :] + ways[: seed % len(ways)]:
                 folder = Path(place).resolve() / f"{way}-{seed}"
                 folder.mkdir()
