@@ -91,6 +91,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def unsaid(message: str) -> None:
+    """In place of `say` for what is one of many, and does not speak for itself."""
+
+
 def counted(items: Iterable[Item], doing: str, rows: Callable[[Item], int], total: int | None = None) -> Iterator[Item]:
     """Pass items on; every EVERY seconds a line says how many rows were in them."""
     said, seen = time.monotonic(), 0

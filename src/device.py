@@ -138,6 +138,11 @@ def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> No
     Below SMALL a second thread brings nothing, and when another process wants the same cores (two queued
     experiments, a sweep) the threads wait for each other: seen to cost a factor of 20.
     """
+    torch.set_num_threads(1 if multiplications(model, shape) * batch_size < SMALL else THREADS)
+
+
+def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """In the linear and convolutional layers, in the forward pass of one input of `shape`; model: on the CPU."""
     products = 0
 
     def count(module: nn.Linear | nn.Conv2d, _: Any, output: Tensor) -> None:
@@ -150,7 +155,7 @@ def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> No
         model.eval()(torch.zeros(1, *shape))
     for hook in hooks:
         hook.remove()
-    torch.set_num_threads(1 if products * batch_size < SMALL else THREADS)
+    return products
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:

@@ -134,7 +134,7 @@ class Lanes:
             losses = self._loss(outputs, targets.expand(len(rate), *targets.shape[-1:])).mean(1)  # loss
         # backward: a lane moves no other lane's loss
         gradients = torch.autograd.grad(losses, list(self._network.weights.values()), torch.ones_like(losses))
-        self._update(torch.cat([gradient.flatten(1) for gradient in gradients], 1), rate)  # update
+        self._update(torch.cat([gradient.reshape(len(rate), -1) for gradient in gradients], 1), rate)  # update
         return losses.detach()
 
     @torch.no_grad()

@@ -42,6 +42,17 @@ class Epoch:
         return {"epoch": self.number, "lr": self.lr, **named, "samples_per_second": self.samples_per_second}
 
 
+def of_record(record: dict[str, float]) -> Epoch:
+    """The epoch of which this was the record, without the losses of its steps."""
+    parts = {
+        split: {name: value for key, value in record.items() for name in [key.removeprefix(f"{split}/")] if name != key}
+        for split in ("train", "val")
+    }
+    return Epoch(
+        int(record["epoch"]), record["lr"], **parts, samples_per_second=record["samples_per_second"], losses=NO_LOSSES
+    )
+
+
 @dataclass(frozen=True)
 class Trainer:
     """A model and what moves it. `lr(step)` is the learning rate, `autocast` the precision of the forward pass, and

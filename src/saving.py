@@ -1,7 +1,7 @@
 """Saving a training while it goes on: its state is copied to host memory, and a thread writes the copy."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -91,9 +91,9 @@ class Saver:
             ) from error
 
 
-def saved(epochs: Iterator[tuple[Epoch, State]], saver: Saver) -> Iterator[Epoch]:
+def saved(epochs: Iterator[tuple[Epoch, State]], saver: Saver, at_once: bool = False) -> Generator[Epoch, None, None]:
     """Pass on each epoch once its state, the second of the pair, is durable: it is written while the next one trains,
-    so an epoch is told when the one after it has been trained, and the last at once."""
+    so an epoch is told when the one after it has been trained, and the last at once. at_once: each before the next."""
     before = None
     with saver:
         while True:
@@ -115,6 +115,10 @@ def saved(epochs: Iterator[tuple[Epoch, State]], saver: Saver) -> Iterator[Epoch
                 return
             saver.epoch(*trained)
             before = trained[0]
+            if at_once:
+                saver.wait()
+                yield before
+                before = None
 
 
 def records(state: State) -> list[Record]:

@@ -257,7 +257,9 @@ Lanes = Annotated[
 class Tune(Section):
     trials: int = Field(20, ge=1, description="trials in all, over every call on the same study")
     minutes: float | None = Field(None, gt=0, description="no trial is begun after so long; null: no limit")
-    patience: int | None = Field(None, ge=1, description="it ends when so many trials have brought nothing better")
+    patience: int | None = Field(
+        None, ge=1, description="it ends when so many trials have brought nothing better (by the first objective)"
+    )
     sampler: Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"] = Field(
         "tpe", description="how the next values are chosen; grid: every combination once"
     )

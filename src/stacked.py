@@ -75,7 +75,7 @@ class Stacked:
         )
 
     def _hold(self, weights: Weights, buffers: Weights) -> None:
-        rows = [value.detach().flatten(1) for value in weights.values()]
+        rows = [value.detach().reshape(len(value), -1) for value in weights.values()]
         self.flat = torch.cat(rows, 1)
         parts = zip(weights.items(), self.flat.split([row.shape[1] for row in rows], 1), strict=True)
         self.weights = {name: part.view(value.shape).requires_grad_() for (name, value), part in parts}

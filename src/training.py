@@ -1,6 +1,6 @@
 """One training function for the train stage, the tuner and whoever else: params and data in, epochs out."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -76,12 +76,19 @@ class Progress:
         return patience is not None and self.epoch - self.best_epoch >= patience
 
 
-def train(params: Params, data: Data, folder: Path | None = None, watch: Watch | None = None) -> Iterator[Epoch]:
+def train(
+    params: Params,
+    data: Data,
+    folder: Path | None = None,
+    watch: Watch | None = None,
+    is_trial: bool = False,
+) -> Generator[Epoch, None, None]:
     """Train; yield each epoch once its checkpoint is on disk. The caller reads as a loop and stops with `break`.
 
     folder: where checkpoints and history lie. Training goes on from the newest checkpoint in it, and yields
-    nothing when that was the last. None: nothing is written, as for a tuner's trials.
+    nothing when that was the last. None: nothing is written, as for most of a tuner's trials.
     watch: is handed what trains before it does, to look at its steps.
+    is_trial: one of many, which says nothing, and is told to stop after any epoch: each is yielded before the next.
     InputError at once when params do not fit the data or the machine; RunError when a loss is not finite.
     """
     params = sized(params, data)
@@ -92,19 +99,20 @@ def train(params: Params, data: Data, folder: Path | None = None, watch: Watch |
         watch(trainer, train_batches)
     if folder is None:
         return (epoch for epoch, _ in run(params, data, trainer, train_batches, val_batches))
-    state = checkpoints.newest(folder, cli.say)
+    say = cli.unsaid if is_trial else cli.say
+    state = checkpoints.newest(folder, say)
     history = History(folder)
     if state:
         saving.check_best(folder, state)
         restore(state, trainer)
         within = f" and {state['step']} of {len(train_batches)} steps" if state["step"] else ""
-        cli.say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
-    history.restore(saving.records(state) if state else [], cli.say)
-    Steps(folder).restore(state["epoch"] if state else 0, cli.say)
+        say(f"same params, data and code: going on after epoch {state['epoch']}{within} of {params.train.epochs}")
+    history.restore(saving.records(state) if state else [], say)
+    Steps(folder).restore(state["epoch"] if state else 0, say)
     at_once = -(-max(train_batches.sizes) // params.train.accumulate)
-    cli.say(f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, at_once)}, beside torch's own")
+    say(f"memory at its peak: {footprint.of(trainer, train_batches, val_batches, at_once)}, beside torch's own")
     saver = Saver(folder, params.train.checkpoints_kept, params.train.checkpoint_seconds, state)
-    return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver)
+    return saving.saved(run(params, data, trainer, train_batches, val_batches, state, saver), saver, at_once=is_trial)
 
 
 def run(

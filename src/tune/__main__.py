@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 def main() -> None:
     options = _options()
     from src import params
-    from src.errors import InputError
 
     settings = params.load()
     if options.trials is not None:
         settings = params.changed(settings, {"tune.trials": options.trials})
-    from src.tune import space
+    from src.tune import objectives, space
 
     space.check(settings)
+    if settings.task != "auto":
+        objectives.check(settings)
     from src.tracking import courier
 
     courier.start()
@@ -32,7 +33,7 @@ def main() -> None:
     from src import files, paths
     from src.data import schema as schemas
     from src.tracking import sweep
-    from src.tune import objectives, pictures, report, search, study
+    from src.tune import pictures, report, search, study
     from src.tune.crew import Crew
 
     schema = schemas.load()
@@ -47,8 +48,7 @@ def main() -> None:
         running = tuning.study
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
         report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
-        if not (study.finished(running) and study.ranking(running)):
-            raise InputError(f"no trial of {total} completed: widen tune.space, or lower its learning rates")
+        report.check(running)
         result = report.summary(running, sought, options.trial)
         words = report.in_words(result)
         Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
@@ -56,8 +56,8 @@ def main() -> None:
         paths.STUDY.mkdir(parents=True, exist_ok=True)
         table = paths.STUDY / "trials.csv"
         files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
-        step = "seed" if settings.tune.pruner == "wilcoxon" else "epoch"
-        told = pictures.Told(running, [objective.label for objective in sought], result["importance"], step)
+        labels = [objective.label for objective in sought]
+        told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
         parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)])
     print(words)
     _conclude(options, result)

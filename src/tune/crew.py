@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -116,11 +117,12 @@ class Crew:
         """Whether one waits for a job."""
         return bool(self._idle)
 
-    def hand(self, job: Any, rounds: list[list[Words]]) -> None:
-        """Give a job to one that waits for it. rounds: its trainings, {"number": …, "values": {…}} each."""
+    def hand(self, job: Any, rounds: list[list[Words]], folder: Path) -> None:
+        """Give a job to one that waits for it. rounds: its trainings, {"number": …, "values": {…}} each; folder: for
+        their checkpoints."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"rounds": rounds})
+        worker.say({"rounds": rounds, "folder": str(folder)})
 
     def hear(self) -> Heard:
         """What the next of them says: {"told": …, "done": …} after an epoch, to be answered with {"drop": […]} unless

@@ -36,6 +36,17 @@ def of(params: Params) -> list[Objective]:
     return [Objective(name, "minimise" if name in COSTS else METRICS[name].goal) for name in names]
 
 
+def step(params: Params) -> str:
+    """After what the pruner judges a trial: an "epoch", of all its seeds, or a "seed", which are then trained one after
+    the other."""
+    return "seed" if params.tune.pruner == "wilcoxon" else "epoch"
+
+
+def abreast(params: Params) -> int:
+    """Trainings of a trial that are made at once."""
+    return 1 if step(params) == "seed" else params.tune.seeds
+
+
 def check(params: Params) -> None:
     """InputError for objectives that the task does not have, or that sampler and pruner cannot take. The task has to be
     known."""
@@ -53,7 +64,7 @@ def check(params: Params) -> None:
         )
     if len(names) > 1 and params.tune.sampler == "cmaes":
         raise InputError(f"tune.sampler = 'cmaes' goes by one number, and tune.objectives has {len(names)}: use tpe")
-    if params.tune.pruner == "wilcoxon" and params.tune.seeds < WILCOXON_SEEDS:
+    if step(params) == "seed" and params.tune.seeds < WILCOXON_SEEDS:
         raise InputError(
             f"tune.pruner = 'wilcoxon' compares seeds, and needs tune.seeds of {WILCOXON_SEEDS} at least, not "
             f"{params.tune.seeds}: set that, or use median"

@@ -17,7 +17,7 @@ from rich.table import Table
 from src import cli
 from src.errors import InputError
 from src.params import Params
-from src.tune import objectives, study
+from src.tune import objectives, study, warm
 from src.tune.objectives import Objective
 from src.tune.search import Search
 from src.tune.trials import standard_error
@@ -53,6 +53,7 @@ def show(searching: Search, running: Study, total: int, params: Params) -> None:
 def ranking(running: Study, sought: Sequence[Objective]) -> Table:
     """The best trials, best first, as a table for the terminal; of several objectives, the Pareto front."""
     leaders = front(running)[:SHOWN]
+    alike = like(leaders[0], leaders, sought)
     keys = list(dict.fromkeys(key for trial in leaders for key in trial.user_attrs["values"]))
     title = "Ranking" if len(sought) == 1 else "Pareto front: no trial is better in all that is sought"
     table = Table("rank", "trial", title=title, title_justify="left")
@@ -63,22 +64,22 @@ def ranking(running: Study, sought: Sequence[Objective]) -> Table:
     for rank, trial in enumerate(leaders, 1):
         own, attrs = trial.user_attrs["values"], trial.user_attrs
         found = [_with_error(attrs["by_seed"][objective.name]) for objective in sought]
-        if not is_apart(trial, leaders[0], sought[0]) and rank > 1:
+        if trial.number in alike:
             found[0] += " ≈"
         epoch = f"{fmean(attrs['best_epochs']):.0f}"
         table.add_row(
             str(rank), str(trial.number), *found, epoch, *(_number(own[key]) if key in own else "" for key in keys)
         )
-    if any(not is_apart(trial, leaders[0], sought[0]) for trial in leaders[1:]):
+    if alike:
         table.caption = f"≈ cannot be told from the first by these seeds ({LEVEL:.0%}, in pairs)"
     return table
 
 
 def trials(running: Study, sought: Sequence[Objective]) -> pd.DataFrame:
     """A row a trial that has ended: number, state, each objective and its standard error where there are seeds, the
-    epoch, what was tried, and why it failed."""
+    epoch, what was tried, why it failed, and from which study it was taken over."""
     rows = []
-    for trial in study.finished(running):
+    for trial in [*study.taken(running), *study.finished(running)]:
         row: dict[str, Any] = {"trial": trial.number, "state": trial.state.name.lower()}
         by_seed = trial.user_attrs.get("by_seed") or {}
         for objective in sought:
@@ -86,8 +87,9 @@ def trials(running: Study, sought: Sequence[Objective]) -> pd.DataFrame:
             row[objective.label] = fmean(values) if values else None
             if values and len(values) > 1:
                 row[f"{objective.label} standard error"] = standard_error(values)
-        epochs = trial.user_attrs["best_epochs"]
-        row |= {"best epoch": fmean(epochs), **trial.user_attrs["values"], "error": trial.user_attrs.get("error")}
+        epochs = [epoch for epoch in trial.user_attrs["best_epochs"] if epoch]
+        about = {name: trial.user_attrs.get(name) for name in ("error", warm.ORIGIN)}
+        row |= {"best epoch": fmean(epochs) if epochs else None, **trial.user_attrs["values"], **about}
         rows.append(row)
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
@@ -115,11 +117,15 @@ def difference(trial: FrozenTrial, other: FrozenTrial, name: str) -> tuple[float
     return mean, mean - half, mean + half
 
 
-def is_apart(trial: FrozenTrial, other: FrozenTrial, objective: Objective) -> bool:
-    """Whether chance alone would seldom make the difference to another trial; with one seed nothing is known of that,
-    and every trial is."""
-    found = None if trial.number == other.number else difference(trial, other, objective.name)
-    return found is None or not found[1] <= 0 <= found[2]
+def like(best: FrozenTrial, trials: Sequence[FrozenTrial], sought: Sequence[Objective]) -> list[int]:
+    """The other trials whose difference to this one chance alone may well have made. None with one seed, which says
+    nothing of chance, and none where several objectives are sought."""
+    found = []
+    for trial in trials if len(sought) == 1 else ():
+        apart = None if trial.number == best.number else difference(trial, best, sought[0].name)
+        if apart and apart[1] <= 0 <= apart[2]:
+            found.append(trial.number)
+    return found
 
 
 def importance(running: Study) -> dict[str, float]:
@@ -135,6 +141,18 @@ def importance(running: Study) -> dict[str, float]:
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     shares = optuna.importance.get_param_importances(running, evaluator=evaluator, target=study.first_value)
     return {name: share for name, share in shares.items() if not math.isnan(share)}
+
+
+def check(running: Study) -> None:
+    """InputError when there is nothing to report."""
+    ended = study.finished(running)
+    if not ended:
+        raise InputError("no trial has ended: give tune.minutes more time")
+    if not study.ranking(running):
+        why = next((f" Trial {trial.number}: {e}" for trial in ended if (e := trial.user_attrs.get("error"))), "")
+        raise InputError(
+            f"none of {len(ended)} trials completed.{why} Choose a tune.space without such trials, or tune.pruner: none"
+        )
 
 
 def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
@@ -162,7 +180,7 @@ def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> 
         "best": _facts(best),
         "first": _facts(first),
         "gain": dict(zip(("mean", "low", "high"), gain, strict=True)) if gain else None,
-        "alike": [] if several else [trial.number for trial in leaders if not is_apart(trial, best, sought[0])],
+        "alike": like(best, leaders, sought),
         "front": [_facts(trial) for trial in leaders] if several else [],
         "importance": importance(running),
     }

@@ -1,6 +1,7 @@
 """The search: ask for values, have workers train with them, report each epoch, tell the result."""
 
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from statistics import fmean
@@ -15,7 +16,7 @@ from src.tracking.sweep import Sweep, Trial
 from src.tune import objectives, space, study
 from src.tune.crew import Crew, Heard
 from src.tune.study import Tuning
-from src.tune.trials import DEATHS, OF_A_LANE, Job, Running, Training, abreast
+from src.tune.trials import DEATHS, OF_A_LANE, Job, Running, Training
 
 
 def total(params: Params) -> int:
@@ -29,7 +30,7 @@ def most_lanes(params: Params) -> int:
     are begun with nothing to go by."""
     tune = params.tune
     goes_by_others = tune.sampler in ("tpe", "gp", "cmaes") or tune.pruner in ("median", "patient", "wilcoxon")
-    return max(total(params) // (tune.workers * (2 if goes_by_others else 1)), 1) * abreast(params)
+    return max(total(params) // (tune.workers * (2 if goes_by_others else 1)), 1) * objectives.abreast(params)
 
 
 class Search:
@@ -38,7 +39,7 @@ class Search:
     def __init__(self, tuning: Tuning, params: Params, crew: Crew, total: int, sweep: Sweep) -> None:
         self._tuning, self._params, self._crew, self._total, self._sweep = tuning, params, crew, total, sweep
         self._start = time.monotonic()
-        self._together = max(tuning.lanes(crew.lanes) // abreast(params), 1)
+        self._together = max(tuning.lanes(crew.lanes) // objectives.abreast(params), 1)
         self._objectives = [objective.name for objective in objectives.of(params)]
         self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
@@ -78,7 +79,7 @@ class Search:
                 trial.started = time.time()
             self._tuning.hold(job.asked)
             self._jobs.append(job)
-            self._crew.hand(job, job.rounds(self._params))
+            self._crew.hand(job, job.rounds(self._params), self._tuning.checkpoints)
 
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
@@ -156,6 +157,9 @@ class Search:
         self._jobs.remove(job)
         over = [asked for asked in job.asked if asked.number not in job.trials]
         self._tuning.let_go(over)
+        for asked in over:
+            for name in self._tuning.trainings(asked.number):
+                shutil.rmtree(self._tuning.checkpoints / name, ignore_errors=True)  # there are none of most
         self._unwritten += job.ended
 
     def _report(self, trial: Running, told: dict[int, dict[str, Any]]) -> tuple[TrialState | None, str | None]:
@@ -164,7 +168,7 @@ class Search:
             if "error" in words:
                 return TrialState.FAIL, words["error"]
             trial.trainings[place].hear(words)
-        news = trial.news(self._objectives[0], self._params.tune.pruner) if len(self._objectives) == 1 else []
+        news = trial.news(self._objectives[0], objectives.step(self._params)) if len(self._objectives) == 1 else []
         for step, value in news:
             trial.asked.report(value, step)
             trial.reported = step
@@ -176,12 +180,12 @@ class Search:
         """Tell the study how a trial ended, so that the next ones are chosen by it."""
         results = trial.results(self._objectives) if state == TrialState.COMPLETE else None
         if state == TrialState.COMPLETE and results is None:
-            state, error = TrialState.FAIL, f"{self._params.train.monitor} was not a number in any epoch"
+            state, error = TrialState.FAIL, f"{', '.join(self._objectives)}: not a number in the best epoch"
         if error:
             trial.asked.set_user_attr("error", error)
         trial.asked.set_user_attr("best_epochs", [training.best_epoch for training in trial.trainings])
         trial.asked.set_user_attr("by_seed", results)
-        shown = trial.told(state.name.lower(), results, error)
+        shown = trial.told(state.name.lower(), self._objectives, error)
         if not self._tuning.can_hold:
             self._sweep.log([shown])
         values = [fmean(each) for each in results.values()] if results else None
@@ -196,9 +200,7 @@ class Search:
 
     def _save(self) -> None:
         """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
-        if not self._unwritten:
-            return
-        if self._tuning.can_hold:
+        if self._unwritten and self._tuning.can_hold:
             self._sweep.log(self._unwritten)
         self._unwritten = []
         self._tuning.flush()

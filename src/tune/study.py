@@ -3,15 +3,15 @@
 import hashlib
 import json
 import platform
+import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -21,86 +21,10 @@ from src.data.schema import Schema
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import journals, objectives, space, warm
+from src.tune import journals, objectives, samplers, space, warm
 from src.tune.journals import Journal
 
-Sampler = Callable[[Params, int], BaseSampler]
-Pruner = Callable[[int], BasePruner]
-
 FIRST = "first"  # attribute of a study: number of the trial to which the others are compared
-
-
-def tpe(params: Params, number: int) -> BaseSampler:
-    """Tree-structured Parzen estimator (Bergstra et al. 2011), of all params at once (Falkner et al. 2018)."""
-    conditions = any(space.when(allowed) for allowed in params.tune.space.values())
-    return optuna.samplers.TPESampler(
-        seed=params.seed + number, multivariate=True, group=conditions, constant_liar=True
-    )
-
-
-def gp(params: Params, number: int) -> BaseSampler:
-    """Gaussian process, by the expected improvement."""
-    return optuna.samplers.GPSampler(seed=params.seed + number)
-
-
-def cmaes(params: Params, number: int) -> BaseSampler:
-    """Covariance matrix adaptation (Hansen 2016) of what is a number; choices are drawn at random."""
-    return optuna.samplers.CmaEsSampler(seed=params.seed + number, warn_independent_sampling=False)
-
-
-def qmc(params: Params, number: int) -> BaseSampler:
-    """Sobol's sequence (Bergstra & Bengio 2012): spread more evenly than random; one sequence for the whole study."""
-    return optuna.samplers.QMCSampler(
-        scramble=True,
-        seed=params.seed,
-        independent_sampler=random(params, number),
-        warn_asynchronous_seeding=False,
-        warn_independent_sampling=False,
-    )
-
-
-def random(params: Params, number: int) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=params.seed + number)
-
-
-class Grid(optuna.samplers.GridSampler):
-    """A grid whose trials are counted by who asks for them: Optuna would stop its own loop, which is not used here."""
-
-    def after_trial(self, *_: object) -> None:
-        pass
-
-
-def grid(params: Params, number: int) -> BaseSampler:
-    return Grid(space.grid(params), seed=params.seed)  # which numbers the combinations, so it is the same for all
-
-
-def median(epochs: int) -> BasePruner:
-    """Worse than half of the trials were at the same epoch."""
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=max(1, epochs // 10))
-
-
-def hyperband(epochs: int) -> BasePruner:
-    """Several halvings beside each other, from hasty to patient (Li et al. 2018)."""
-    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
-
-
-def halving(epochs: int) -> BasePruner:
-    """The better quarter goes on at each rung (Li et al. 2020, asynchronous successive halving)."""
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, epochs // 16))
-
-
-def patient(epochs: int) -> BasePruner:
-    """As median, once nothing has improved for a tenth of the epochs."""
-    return optuna.pruners.PatientPruner(median(epochs), patience=max(1, epochs // 10))
-
-
-def wilcoxon(epochs: int) -> BasePruner:
-    """Probably worse than the best, seed by seed (Wilcoxon's signed rank test, Wilcoxon 1945)."""
-    return optuna.pruners.WilcoxonPruner()
-
-
-def none(epochs: int) -> BasePruner:
-    return optuna.pruners.NopPruner()
 
 
 @contextmanager
@@ -120,7 +44,10 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
                 cli.say(warm.take_over(tuning.study, params, mark))
             warm.sign(tuning.study, params, mark)
             _begin(tuning.study, params)
+        elif takes_over:
+            cli.say("--warm-start: this study has begun already")
         tuning.put_back()
+        tuning.tidy()
         yield tuning
 
 
@@ -139,7 +66,7 @@ class Tuning:
         """The next trial: one that waits, or a new one. What it is depends on the seed, its number and those before it
         alone, so that a search that was killed goes on as if it had not been."""
         number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = SAMPLERS[self._params.tune.sampler](self._params, number)
+        self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
         asked = self.study.ask()
         if not self._journal:
             asked.set_user_attr("searcher", _searcher())
@@ -170,6 +97,11 @@ class Tuning:
         if self._journal:
             self._journal.held -= {trial._trial_id for trial in trials}
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where trials that take long keep theirs until they have ended."""
+        return paths.root() / "models" / "tune.checkpoints" / self.study.study_name
+
     def put_back(self) -> None:
         """Have the trials that are running, or were when their process died, wait again: each keeps its number. Those
         of another machine that shares the study are its own."""
@@ -177,6 +109,19 @@ class Tuning:
             if self._journal or trial.user_attrs.get("searcher") == _searcher():
                 self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self.flush()
+
+    def tidy(self) -> None:
+        """Remove checkpoints that no trial of this study waits to go on from."""
+        waiting = {trial.number for trial in self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))}
+        wanted = {self.checkpoints / name for number in waiting for name in self.trainings(number)}
+        for folder in self.checkpoints.parent.glob("*/*"):
+            if folder not in wanted:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def trainings(self, number: int) -> list[str]:
+        """What the trainings of a trial are called: one for each seed."""
+        seeds = self._params.tune.seeds
+        return [str(number * seeds + place) for place in range(seeds)]
 
     def flush(self) -> None:
         """Until everything that was said of the study is durable."""
@@ -189,7 +134,7 @@ def name(params: Params, schema: Schema) -> str:
     is not tuned."""
     terms = asdict(fingerprint.of(params, schema))
     terms["params"] = {key: value for key, value in terms["params"].items() if key not in params.tune.space}
-    terms |= params.tune.model_dump(include={"space", "objectives", "seeds"})
+    terms |= {**params.tune.model_dump(include={"space", "objectives", "seeds"}), "step": objectives.step(params)}
     digest = hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
     return f"{schema.title}-{params.task}-{digest[:10]}"
 
@@ -204,6 +149,11 @@ def finished(study: Study) -> list[FrozenTrial]:
         for trial in ended
         if (trial.state != failed or "error" in trial.user_attrs) and warm.ORIGIN not in trial.user_attrs
     ]
+
+
+def taken(study: Study) -> list[FrozenTrial]:
+    """Trials taken over from other studies."""
+    return [trial for trial in study.get_trials(deepcopy=False) if warm.ORIGIN in trial.user_attrs]
 
 
 def since_best(study: Study) -> int:
@@ -240,7 +190,7 @@ def _load(params: Params, study_name: str) -> Tuning:
             storage=storage,
             load_if_exists=True,
             directions=["minimize" if goal == "minimise" else "maximize" for goal in goals],
-            pruner=PRUNERS[params.tune.pruner](params.train.epochs),
+            pruner=samplers.PRUNERS[params.tune.pruner](params.train.epochs),
         )
     except Exception as error:  # whatever a database driver or a broken journal raises
         raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {error}")) from error
@@ -266,30 +216,17 @@ def _searcher() -> str:
     return f"{platform.node()}:{paths.root()}"
 
 
+def queued(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The values that a trial waits to be tried with."""
+    return trial.system_attrs.get("fixed_params")
+
+
 def _begin(study: Study, params: Params) -> None:
     """Have the first trial be that of the current params, where there is one and it was not taken over."""
     values, taken = space.current(params), study.get_trials(deepcopy=False)
-    same = [trial.number for trial in taken if trial.user_attrs["values"] == values]
+    same = [trial.number for trial in taken if values in (trial.user_attrs.get("values"), queued(trial))]
     if values and not same and params.tune.sampler != "grid":
         study.enqueue_trial(values)
     elif not values:
         cli.say("the current params lie outside tune.space, so no trial has them")
     study.set_user_attr(FIRST, same[0] if same else len(taken))
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "tpe": tpe,
-    "gp": gp,
-    "cmaes": cmaes,
-    "qmc": qmc,
-    "random": random,
-    "grid": grid,
-}
-PRUNERS: dict[str, Pruner] = {
-    "median": median,
-    "hyperband": hyperband,
-    "halving": halving,
-    "patient": patient,
-    "wilcoxon": wilcoxon,
-    "none": none,
-}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
@@ -30,11 +31,6 @@ OF_A_LANE = {
     "train.clip_norm",
     "train.patience",
 }
-
-
-def abreast(params: Params) -> int:
-    """Trainings of a trial that are made at once: those of all its seeds, or for wilcoxon one after the other."""
-    return 1 if params.tune.pruner == "wilcoxon" else params.tune.seeds
 
 
 @dataclass
@@ -79,10 +75,10 @@ class Running:
         """Its worker has died: what it gave is made again."""
         self.trainings, self.deaths = [Training() for _ in self.trainings], self.deaths + 1
 
-    def news(self, name: str, pruner: str) -> list[tuple[int, float]]:
-        """(step, value) that the study does not know yet. A step is an epoch, its value the mean of the trainings that
-        have come so far; for wilcoxon a training that is over."""
-        if pruner == "wilcoxon":
+    def news(self, name: str, step: str) -> list[tuple[int, float]]:
+        """(step, value) that the study does not know yet. The value of an epoch is the mean of the trainings that have
+        begun; that of a seed is what its training came to."""
+        if step == "seed":
             over = [training.value(name) for training in self.trainings if training.is_over and training.best_epoch]
             return list(enumerate(over, 1))[self.reported :]
         last = max(len(training.records) for training in self.trainings)
@@ -90,15 +86,19 @@ class Running:
         return [(step, fmean(own.at(step, name) for own in self.trainings if own.records)) for step in steps]
 
     def results(self, names: list[str]) -> dict[str, list[float]] | None:
-        """Of each objective the value of each training; None where one of them has no best epoch."""
+        """Of each objective the value of each training; None where one of them is no finite number."""
         if not all(training.best_epoch for training in self.trainings):
             return None
-        return {name: [training.value(name) for training in self.trainings] for name in names}
+        found = {name: [training.value(name) for training in self.trainings] for name in names}
+        return found if all(math.isfinite(value) for values in found.values() for value in values) else None
 
-    def told(self, state: str, results: dict[str, list[float]] | None, error: str | None) -> Trial:
-        """What MLflow keeps of it."""
-        metrics = {}
-        for name, values in (results or {}).items():
+    def told(self, state: str, names: list[str], error: str | None) -> Trial:
+        """What MLflow keeps of it; where it did not complete, what the trainings that it had came to."""
+        metrics, had = {}, [training for training in self.trainings if training.best_epoch]
+        for name in names if had else []:
+            values = [training.value(name) for training in had if training.is_over or name not in objectives.COSTS]
+            if not values or not all(map(math.isfinite, values)):
+                continue
             key = name if name in objectives.COSTS else f"best_val/{name}"
             metrics[key] = fmean(values)
             if len(values) > 1:
@@ -137,7 +137,7 @@ class Job:
     def rounds(self, params: Params) -> list[list[dict[str, Any]]]:
         """What the worker is handed: trainings that may be made at once, then the next of them. A training is known by
         a number of its own, number of the trial times seeds, and its place among them."""
-        seeds, once = params.tune.seeds, abreast(params)
+        seeds, once = params.tune.seeds, objectives.abreast(params)
         return [
             [
                 {"number": number * seeds + place, "values": {**trial.values, "seed": (params.seed + place) % 2**32}}

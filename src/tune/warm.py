@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from src.fingerprint import Fingerprint
 from src.params import Params
-from src.tune import space
+from src.tune import objectives, space
 
 ORIGIN = "taken_from"  # attribute of a trial that another study has made
 TERMS = "terms"  # attribute of a study: what its trials share
@@ -23,29 +23,38 @@ def sign(study: Study, params: Params, mark: Fingerprint) -> None:
 
 
 def terms(params: Params, mark: Fingerprint) -> dict[str, Any]:
-    return asdict(mark) | params.tune.model_dump(include={"objectives", "seeds"})
+    return {
+        **asdict(mark),
+        **params.tune.model_dump(include={"objectives", "seeds"}),
+        "step": objectives.step(params),
+    }
 
 
 def take_over(study: Study, params: Params, mark: Fingerprint) -> str:
     """Add to a new study the completed and pruned trials of others in its storage that had the same data, code,
     objectives and seeds, and whose params are in the new space where it has them, and the same where it has not; how
     many there were, in words."""
-    own, found = terms(params, mark), dict[str, int]()
+    own, found, others = terms(params, mark), dict[str, int](), 0
+    have = {trial.user_attrs.get(ORIGIN) for trial in study.get_trials(deepcopy=False)}
     for name in optuna.get_all_study_names(study._storage):
         other = optuna.load_study(study_name=name, storage=study._storage)
         theirs = other.user_attrs.get(TERMS)
         if name == study.study_name or theirs is None or any(own[key] != theirs[key] for key in own if key != "params"):
             continue
         for trial in other.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
-            if ORIGIN in trial.user_attrs:
+            origin = f"{name}, trial {trial.number}"
+            if ORIGIN in trial.user_attrs or origin in have:
                 continue
-            taken = _translated(trial, theirs["params"] | trial.user_attrs["values"], params, own["params"], name)
-            if taken is not None:
+            taken = _translated(trial, theirs["params"] | trial.user_attrs["values"], params, own["params"], origin)
+            if taken is None:
+                others += 1
+            else:
                 study.add_trial(taken)
                 found[name] = found.get(name, 0) + 1
     if not found:
-        return "--warm-start: no study in tune.storage has trials that fit this space, data, code and params"
-    return "--warm-start: taken over " + ", ".join(f"{count} trials of {name}" for name, count in found.items())
+        return f"--warm-start: no study has trials that fit this space, data, code and params; {others} do not"
+    taken_over = ", ".join(f"{count} trials of {name}" for name, count in found.items())
+    return f"--warm-start: taken over {taken_over}; {others} do not fit"
 
 
 def _translated(
@@ -55,11 +64,11 @@ def _translated(
     values: dict[str, Any] = {}
     for key in space.ordered(params):
         if space.is_met(params.tune.space[key], values):
-            if not space.is_in(had[key], params.tune.space[key]):
+            if key not in had or not space.is_in(had[key], params.tune.space[key]):
                 return None
             values[key] = had[key]
-    fixed = now.keys() - values.keys()
-    if any(had[key] != now[key] for key in fixed):
+    fixed = [{key: value for key, value in flat.items() if key not in values} for flat in (had, now)]
+    if fixed[0] != fixed[1]:
         return None
     return optuna.trial.create_trial(
         state=trial.state,

@@ -6,10 +6,14 @@ which trials to drop before it goes on.
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -20,33 +24,65 @@ from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.lanes import Lanes, Told, obstacle
-from src.loop import Epoch
+from src.loop import Epoch, of_record
 from src.params import Params, changed, check, settled
+from src.tracking.history import History
 from src.training import Data, Progress, assemble, load_data, sized, train
 from src.tune import objectives
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
+LONG, GPU_LONG = 1e10, 1e13  # multiplications in an epoch
 GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
 
 
 class Alone:
-    """One training, to be used as Lanes is."""
+    """One training, to be used as Lanes is. One that takes long keeps checkpoints in `folder`, and goes on from what is
+    there: its earlier epochs are told again first."""
 
-    def __init__(self, params: Params, data: Data) -> None:
+    def __init__(self, params: Params, data: Data, folder: Path | None = None) -> None:
         self._params, self._data, self._is_dropped = params, data, False
+        self._folder = folder if folder and is_long(params, data) else None
 
-    def fit(self, last: int) -> Iterator[Told]:
+    def fit(self, last: int) -> Generator[Told, None, None]:
+        """As Lanes.fit. RunError when a checkpoint cannot be written: no matter of this training alone."""
         try:
-            for epoch in train(self._params, self._data):
-                yield {0: epoch}
-                if self._is_dropped:
-                    return
+            with closing(self._begun()) as epochs:
+                for epoch in chain(remembered(self._folder) if self._folder else (), epochs):
+                    yield {0: epoch}
+                    if self._is_dropped:
+                        return
         except RunError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
             yield {0: error}
 
     def drop(self, lanes: Sequence[int]) -> None:
         self._is_dropped = 0 in lanes
+
+    def _begun(self) -> Generator[Epoch, None, None]:
+        if self._folder is None:
+            return train(self._params, self._data)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return train(self._params, self._data, self._folder, is_trial=True)
+        except InputError:
+            if not any(self._folder.iterdir()):
+                raise
+        shutil.rmtree(self._folder)  # something in it is damaged, and it can be trained anew
+        return self._begun()
+
+
+def is_long(params: Params, data: Data) -> bool:
+    """Whether an epoch takes so long, about a second or more, that a checkpoint after it costs next to nothing."""
+    network = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
+    products = 3 * device.multiplications(network, data.schema.shape) * len(data.train.targets)
+    return products > (LONG if device.select(params.train.device).type == "cpu" else GPU_LONG)
+
+
+def remembered(folder: Path) -> list[Epoch]:
+    """The epochs that a training in `folder` has had, without the losses of their steps."""
+    return [of_record(record) for record in History(folder).read()[0]]
 
 
 Program = Lanes | Alone
@@ -56,9 +92,11 @@ said: set[str] = set()  # why trials could not be lanes
 known: dict[str, dict[str, float]] = {}  # what networks cost
 
 
-def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int], Program]]:
+def programs(
+    settings: Sequence[Params], data: Data, folders: Sequence[Path] = ()
+) -> Iterator[tuple[list[int], Program]]:
     """What trains all of them, and whose places in `settings` each has: one program, or one each where they cannot be
-    lanes, which is said."""
+    lanes, which is said. folders: for their checkpoints."""
     if len(settings) > 1:
         entries = [assemble(params, data) for params in settings]
         why = obstacle([trainer for trainer, _, _ in entries])
@@ -77,7 +115,7 @@ def programs(settings: Sequence[Params], data: Data) -> Iterator[tuple[list[int]
             cli.say(f"one trial after the other, not as lanes: {why}")
             said.add(why)
     for place, params in enumerate(settings):
-        yield [place], Alone(params, data)
+        yield [place], Alone(params, data, folders[place] if folders else None)
 
 
 def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
@@ -87,7 +125,7 @@ def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
     gone: set[int] = set()  # over, failed, or dropped
     for together in job["rounds"]:
         while left := [training for training in together if training["number"] not in gone][:lanes]:
-            for told in trained(left, params, data, gone):
+            for told in trained(left, params, data, Path(job["folder"]), gone):
                 gone |= {number for number, words in told.items() if "error" in words or words["over"]}
                 tell(told=told, done=gone >= wanted)
                 if gone >= wanted:
@@ -96,13 +134,15 @@ def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
     tell(told={}, done=True)
 
 
-def trained(trainings: list[dict[str, Any]], params: Params, data: Data, gone: set[int]) -> Iterator[dict[int, Any]]:
+def trained(
+    trainings: list[dict[str, Any]], params: Params, data: Data, folder: Path, gone: set[int]
+) -> Iterator[dict[int, Any]]:
     """Make trainings; what an epoch gave, by their numbers. Between two of them the caller may add to `gone`."""
     numbers = [training["number"] for training in trainings]
     progress = {number: Progress() for number in numbers}
     try:
         settings = [changed(params, training["values"]) for training in trainings]
-        for places, program in programs(settings, data):
+        for places, program in programs(settings, data, [folder / str(number) for number in numbers]):
             if gone >= {numbers[place] for place in places}:
                 continue
             for told in program.fit(settings[places[0]].train.epochs):
@@ -134,10 +174,12 @@ def in_words(epoch: Epoch, now: Progress, params: Params, data: Data) -> dict[st
 def costs(params: Params, schema: Schema) -> dict[str, float]:
     """Those of tune.objectives that are no metrics, of the network that these params make."""
     names = [name for name in params.tune.objectives if name in objectives.COSTS]
-    kind = repr(params.model)
+    kind = repr(params.model.model_copy(update={"dropout": 0.0}))  # which does nothing in a prediction
     if names and kind not in known:
         where = device.select(params.train.device)
-        network = device.place(models.build(params.model.name, schema.shape, schema.outputs, params.model), where)
+        with torch.random.fork_rng():  # what else trains here must not notice
+            network = models.build(params.model.name, schema.shape, schema.outputs, params.model)
+        device.place(network, where)
         known[kind] = {name: objectives.COSTS[name](network, torch.zeros(1, *schema.shape).to(where)) for name in names}
     return known.get(kind, {})
 
@@ -161,7 +203,9 @@ def best_count(params: Params, data: Data, most: int) -> int:
     for count in sorted({most, *(count for count in PROBED if count < most)} - {1}):
         if count * (2 * weights + batch) > limit:
             break
-        program = next(programs([params] * count, few))[1]
+        seeds = objectives.abreast(params)
+        lanes = [changed(params, {"seed": (params.seed + place % seeds) % 2**32}) for place in range(count)]
+        program = next(programs(lanes, few))[1]
         if not isinstance(program, Lanes):
             break
         try:

@@ -5,7 +5,7 @@ from optuna.trial import TrialState
 
 from src.errors import InputError
 from src.params import Params, changed
-from src.tune import search, space, study
+from src.tune import samplers, search, space, study
 
 SPACE = {
     "train.lr": {"low": 1e-3, "high": 0.3, "log": True},
@@ -55,7 +55,7 @@ def schema(prepared_data):
     return prepared_data("wine")[1].schema
 
 
-@pytest.mark.parametrize("sampler", study.SAMPLERS)
+@pytest.mark.parametrize("sampler", samplers.SAMPLERS)
 def test_a_study_that_was_killed_goes_on_with_the_same_trials(schema, sampler, workspace):
     params = params_of(sampler)
     whole = run(params, schema, 12)
@@ -102,7 +102,7 @@ def test_what_is_not_flushed_is_asked_again_and_what_is_written_is_noted(schema,
         pass
 
 
-@pytest.mark.parametrize("pruner", study.PRUNERS)
+@pytest.mark.parametrize("pruner", samplers.PRUNERS)
 def test_a_trial_that_is_far_worse_is_pruned_and_the_best_never(schema, pruner):
     params = params_of("random", **{"tune.pruner": pruner, "train.epochs": 30})
     pruned = []

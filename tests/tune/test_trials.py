@@ -33,32 +33,32 @@ def test_seeds_that_run_together_are_judged_by_their_mean_and_one_that_stopped_b
     hear(trial.trainings[0], 3.0)
     hear(trial.trainings[1], 1.0)
     hear(trial.trainings[2], 2.0, epochs=1)
-    assert trial.news("loss", "median") == [(1, 2.0)]
+    assert trial.news("loss", "epoch") == [(1, 2.0)]
     trial.reported = 1
-    assert trial.news("loss", "median") == []
+    assert trial.news("loss", "epoch") == []
     hear(trial.trainings[0], 2.0)
     hear(trial.trainings[1], 5.0)
-    assert trial.news("loss", "median") == [(2, 3.0)]
+    assert trial.news("loss", "epoch") == [(2, 3.0)]
 
 
 def test_a_seed_that_comes_later_is_no_news_at_epochs_that_are_known():
     trial = trial_of(2)
     hear(trial.trainings[0], 3.0, 2.0, epochs=2)
-    assert trial.news("loss", "hyperband") == [(1, 3.0), (2, 2.0)]
+    assert trial.news("loss", "epoch") == [(1, 3.0), (2, 2.0)]
     trial.reported = 2
     hear(trial.trainings[1], 9.0)
-    assert trial.news("loss", "hyperband") == []
+    assert trial.news("loss", "epoch") == []
 
 
 def test_wilcoxon_is_told_of_each_seed_once_it_is_over():
     trial = trial_of(4)
     hear(trial.trainings[0], 3.0, 1.0, 2.0, epochs=3)
-    assert trial.news("loss", "wilcoxon") == [(1, 1.0)]
+    assert trial.news("loss", "seed") == [(1, 1.0)]
     trial.reported = 1
     hear(trial.trainings[1], 5.0, 4.0)
-    assert trial.news("loss", "wilcoxon") == []
+    assert trial.news("loss", "seed") == []
     hear(trial.trainings[1], 3.0, epochs=3)
-    assert trial.news("loss", "wilcoxon") == [(2, 3.0)]
+    assert trial.news("loss", "seed") == [(2, 3.0)]
 
 
 def test_a_trial_whose_worker_died_tells_nothing_that_is_known():
@@ -67,9 +67,9 @@ def test_a_trial_whose_worker_died_tells_nothing_that_is_known():
     trial.reported = 2
     trial.begin_again()
     hear(trial.trainings[0], 3.0, 2.0)
-    assert (trial.deaths, trial.news("loss", "median")) == (1, [])
+    assert (trial.deaths, trial.news("loss", "epoch")) == (1, [])
     hear(trial.trainings[0], 1.0)
-    assert trial.news("loss", "median") == [(3, 1.0)]
+    assert trial.news("loss", "epoch") == [(3, 1.0)]
 
 
 def test_what_a_trial_comes_to_is_that_of_the_best_epoch_of_each_seed():
@@ -78,7 +78,7 @@ def test_what_a_trial_comes_to_is_that_of_the_best_epoch_of_each_seed():
     hear(trial.trainings[1], 5.0, 4.0, 2.0, epochs=3)
     results = trial.results(["loss", "parameters"])
     assert results == {"loss": [1.0, 2.0], "parameters": [42.0, 42.0]}
-    told = trial.told("complete", results, None)
+    told = trial.told("complete", ["loss", "parameters"], None)
     assert told.best == 1.5
     assert told.metrics["best_val/loss_standard_error"] == pytest.approx(0.5)
     assert told.metrics["parameters"] == 42.0

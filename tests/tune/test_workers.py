@@ -1,5 +1,6 @@
 """Workers that are really killed, and searches too: no trial is lost, and none is counted twice."""
 
+import json
 import signal
 import threading
 import time
@@ -122,3 +123,36 @@ def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
         search.communicate()
     project.run("python", "-m", "src.tune")
     assert values() == whole
+
+
+def test_a_trial_that_takes_long_goes_on_from_its_checkpoint_whoever_was_killed(project):
+    wide = {"model.name": "mlp", "model.widths": [2048, 2048, 2048], "train.epochs": 6, "tune.lanes": 1}
+    project.set(**{**SHORT, **wide, "prepare.source": "digits", "tune.trials": 1})
+    project.run("dvc", "repro", "--quiet", "prepare")
+
+    def speeds(epochs):
+        """Of each of the first epochs, once there are so many: a training that begins anew has others."""
+        deadline, found = time.monotonic() + 240, []
+        while len(found) < epochs:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            for history in project.path.glob("models/tune.checkpoints/*/0/history.jsonl"):
+                found = [json.loads(line)["samples_per_second"] for line in history.read_text().splitlines(True)[:-1]]
+        return found
+
+    search = project.start("python", "-m", "src.tune")
+    first = speeds(2)
+    (worker,) = workers_of(search)
+    worker.kill()
+    later = speeds(4)
+    search.kill()
+    search.communicate()
+    project.run("python", "-m", "src.tune")
+    check_whole(project, 1)
+    (trial,) = [run for run in all_runs(project) if run.data.tags.get("trial") == "0"]
+    history = project.client.get_metric_history(trial.info.run_id, "samples_per_second")
+    assert [metric.step for metric in history] == list(range(1, 7))
+    told = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+    assert told[: len(first)] == first
+    assert told[: len(later)] == later
+    assert not list(project.path.glob("models/tune.checkpoints/*/*"))
