@@ -63,8 +63,9 @@ def median(epochs: int) -> BasePruner:
 
 
 def hyperband(epochs: int) -> BasePruner:
-    """Several halvings beside each other, from hasty to patient (Li et al. 2018)."""
-    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs)
+    """Several halvings beside each other, from hasty to patient (Li et al. 2018); the first epochs, which a large
+    learning rate wins, are not judged."""
+    return optuna.pruners.HyperbandPruner(min_resource=max(1, epochs // 9), max_resource=epochs)
 
 
 def halving(epochs: int) -> BasePruner:
