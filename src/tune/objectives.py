@@ -53,8 +53,8 @@ def check(params: Params) -> None:
     names, allowed = params.tune.objectives, [*of_task(params.task), *COSTS]
     for name in names:
         if name not in allowed:
-            meant = nearest(name, allowed)
-            raise InputError(f"tune.objectives: task {params.task} has no {name}{meant}. Use {', '.join(allowed)}")
+            meant = nearest(name, allowed) or "."
+            raise InputError(f"tune.objectives: task {params.task} has no {name}{meant} Use {', '.join(allowed)}")
     if names and (names[0] in COSTS or len(set(names)) < len(names)):
         raise InputError("tune.objectives: begin with a metric, and name each once")
     if len(names) > 1 and params.tune.pruner != "none":
