@@ -90,7 +90,8 @@ python-ok:
 
 # PYTHON may be the one of an activated .venv, so its base is asked for before .venv goes. Without --no-compile pip
 # spends half of its time on bytecode, most of it for modules that nothing here imports. Python keeps that of those that
-# are, but not with PYTHONDONTWRITEBYTECODE, as in many containers, where each process would compile them all again.
+# are, but not with PYTHONDONTWRITEBYTECODE, as in many containers, where each process would compile them all again;
+# files of packages that are no Python of this version do not compile, and are not needed.
 anew: python-ok
 	@echo "Making .venv from requirements.lock. This takes a few minutes, longer where torch is still to download."
 	@base=$$("$(PYTHON)" -c 'import sys; print(sys._base_executable)') && rm -rf .venv && "$$base" -m venv .venv

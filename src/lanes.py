@@ -194,8 +194,9 @@ class Rule:
         self._count = len(optimizers)
         self._settings = {name: optimizers[0].settings[name] for name in self.uniform}
         each = {name: [optimizer.settings[name] for optimizer in optimizers] for name in self.single}
-        column = {name: torch.tensor(values, dtype=torch.float64).unsqueeze(1) for name, values in each.items()}
-        self._single = {name: values.to(like) for name, values in column.items()}
+        self._single = {
+            name: torch.tensor(values, dtype=torch.float64).unsqueeze(1).to(like) for name, values in each.items()
+        }
         self._kept: dict[str, Tensor] = {}
 
     def __len__(self) -> int:

@@ -45,7 +45,7 @@ class Epoch:
 def of_record(record: dict[str, float]) -> Epoch:
     """The epoch of which this was the record, without the losses of its steps."""
     parts = {
-        split: {name: value for key, value in record.items() for name in [key.removeprefix(f"{split}/")] if name != key}
+        split: {key.partition("/")[2]: value for key, value in record.items() if key.startswith(f"{split}/")}
         for split in ("train", "val")
     }
     return Epoch(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 from ruamel.yaml import YAML
 
@@ -40,4 +41,11 @@ def test_make_targets_exist(target: str):
 
 def test_the_search_space_can_be_searched():
     (text,) = re.findall(r"```yaml\n(tune:.*?)```", README, re.DOTALL)
-    space.check(params.check(YAML().load(text)))
+    shown = params.check(YAML().load(text))
+    space.check(shown)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(30):
+        values = space.suggest(study.ask(), shown)
+        params.changed(shown, values)  # which can be trained with
+        assert ("train.momentum" in values) == (values["train.optimizer"] == "sgd")
+        assert ("model.activation" in values) == (values["model.name"] == "mlp")
