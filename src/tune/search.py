@@ -139,8 +139,8 @@ class Search:
                 self._close(job)
 
     def _again(self, job: Job) -> None:
-        """Have the trials of a worker that has died trained by another, from a checkpoint if there is one: each a job of
-        its own from the second time on, as one of them may be what kills it."""
+        """Have the trials of a worker that has died trained by another, from a checkpoint if there is one: each a job
+        of its own from the second time on, as one of them may be what kills it."""
         for number, trial in list(job.trials.items()):
             trial.begin_again()
             if trial.deaths == DEATHS:
