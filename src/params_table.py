@@ -2,16 +2,13 @@
 
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator
-from pydantic.fields import FieldInfo
-
 from src import cli
-from src.mistakes import DEVICES
-from src.params import Params, fields
 
 
 def table() -> str:
     """One row a param."""
+    from src.params import Params, fields
+
     defaults = Params().flat()
     rows = ["| param | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for key, field in fields():
@@ -22,6 +19,11 @@ def table() -> str:
 
 
 def _allowed(field: Any) -> str:
+    from pydantic import AfterValidator
+    from pydantic.fields import FieldInfo
+
+    from src.mistakes import DEVICES
+
     if get_origin(field.annotation) is Union:  # of names and something else, such as a number
         return " or ".join(_allowed(FieldInfo.from_annotation(kind)) for kind in get_args(field.annotation))
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
