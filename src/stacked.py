@@ -5,7 +5,8 @@ layouts; any other goes through torch.func.vmap, which takes about twice as long
 
     shared    [N, ...]           the same for all networks, as a batch is until the first layer
     columns   [K, F, N]          a sample a column, so that no layer has to turn the weights of another
-    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups
+    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups; the channels
+                                 of a pixel lie together, as pooling and batch normalisation then go through many at once
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Stacked:
         if self._layers is None:
             return self._mapped(inputs, shared, training)
         flow = Flow(inputs, "shared", len(self)) if shared else spread(inputs)
+        if flow.values.ndim == 4:
+            flow = flow._replace(values=channels_last(flow.values))
         for name, layer in self._layers:
             flow = LAYERS[type(layer)](layer, self._own[name], flow, training)
         return flow.values
@@ -152,6 +155,11 @@ def spread(inputs: Tensor) -> Flow:
     return Flow(inputs.flatten(2).transpose(1, 2), "columns", networks)
 
 
+def channels_last(pictures: Tensor) -> Tensor:
+    """[N, C, H, W] with the channels of a pixel together, told by the strides where there is one channel too."""
+    return pictures.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
+
+
 def linear(layer: nn.Linear, own: Weights, flow: Flow, training: bool) -> Flow:
     weight, bias = own["weight"], own.get("bias")
     if flow.layout == "shared":
@@ -207,6 +215,13 @@ def dropout(layer: Dropout, own: Weights, flow: Flow, training: bool) -> Flow:
     return flow._replace(values=dropped(flow.values, own["share"].repeat_interleave(channels).view(1, -1, 1, 1)))
 
 
+def average(layer: nn.AdaptiveAvgPool2d, own: Weights, flow: Flow, training: bool) -> Flow:
+    """Nothing where the pictures have that size already."""
+    size = layer.output_size
+    wanted = size if isinstance(size, tuple) else (size, size)
+    return flow if flow.values.shape[2:] == wanted else alone(layer, own, flow, training)
+
+
 def alone(layer: nn.Module, own: Weights, flow: Flow, training: bool) -> Flow:
     """A layer that knows nothing of its neighbours: each number, or each channel, for itself."""
     return flow._replace(values=layer(flow.values))
@@ -227,7 +242,7 @@ LAYERS: dict[type[nn.Module], Layer] = {
     nn.Flatten: flatten,
     Dropout: dropout,
     nn.MaxPool2d: alone,
-    nn.AdaptiveAvgPool2d: alone,
+    nn.AdaptiveAvgPool2d: average,
     nn.Identity: alone,
     nn.ReLU: alone,
     nn.GELU: alone,
