@@ -19,7 +19,7 @@ from torch import Tensor
 from src.data.batches import Batches
 from src.errors import RunError
 from src.fused import SGD, Adam, AdamW, Fused
-from src.loop import Epoch, Trainer, check_finite, concluded, train_step, weighted_mean
+from src.loop import Epoch, Trainer, check_finite, concluded, train_step
 from src.stacked import Stacked
 
 Told = dict[int, Epoch | RunError]
@@ -99,16 +99,14 @@ class Lanes:
         start = time.perf_counter()
         losses = self._train_epoch(number).cpu()
         speed = len(self._batches[0].targets) / (time.perf_counter() - start)
-        outputs, targets, val_losses = self._evaluate()
+        measured = self._evaluate()
         told: Told = {}
-        if outputs.ndim == 3:
-            outputs = outputs.transpose(1, 2).contiguous()
         for place, lane in enumerate(self.numbers):
             trainer, batches = self._trainers[lane], self._batches[0]
             own = losses[:, place]
             try:
                 check_finite(own, (number - 1) * len(batches), number, trainer.lr)
-                told[lane] = concluded(trainer, batches, number, own, speed, outputs[place], targets, val_losses[place])
+                told[lane] = concluded(trainer, batches, number, own, speed, measured[place])
             except RunError as error:
                 told[lane] = error
         self.drop([lane for lane, what in told.items() if isinstance(what, RunError)])
@@ -157,18 +155,21 @@ class Lanes:
         return inputs, targets
 
     @torch.no_grad()
-    def _evaluate(self) -> tuple[Tensor, Tensor, list[float]]:
-        """What loop.evaluate gives, for each lane: outputs [K, classes, N] or [K, N], targets [N], K losses."""
+    def _evaluate(self) -> list[dict[str, float]]:
+        """Loss and metrics of each lane on the validation split."""
         outputs, targets, losses = [], [], []
         for inputs, wanted in self._val:
             with self._trainers[0].autocast:
                 given = self._network(inputs, shared=True, training=False)
-                losses.append(self._loss(given, wanted.expand(len(given), -1)).mean(1))
+                losses.append(self._loss(given, wanted.expand(len(given), -1)))
             outputs.append(given.float())
             targets.append(wanted)
-        each = torch.stack(losses).cpu()
-        means = [weighted_mean(own, self._val.sizes) for own in each.unbind(1)]
-        return torch.cat(outputs, -1), torch.cat(targets), means
+        together = torch.cat(outputs, -1)  # [K, classes, N] or [K, N]
+        if together.ndim == 3:
+            together = together.transpose(1, 2)
+        means = torch.cat(losses, 1).mean(1).tolist()
+        measured = self._trainers[0].measure(together, torch.cat(targets))
+        return [{"loss": mean, **own} for mean, own in zip(means, measured, strict=True)]
 
 
 def kind(optimizer: Any) -> tuple[Any, ...]:

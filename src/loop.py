@@ -20,7 +20,7 @@ from src.optimizers import Optimizer
 NO_LOSSES = torch.empty(0)
 CHECK_EVERY = 32  # losses that are sent to the CPU, and looked at, at once
 
-Measure = Callable[[Tensor, Tensor], dict[str, float]]
+Measure = Callable[[Tensor, Tensor], list[dict[str, float]]]  # of each of K networks, whose outputs are [K, N, ...]
 Between = Callable[["StepLosses"], None]  # called after each step with the losses of the epoch so far
 
 
@@ -93,8 +93,10 @@ def fit(
         start, skipped = time.perf_counter(), train.samples(len(done))
         losses = train_epoch(trainer, train, number, done, between)
         seconds, done = time.perf_counter() - start, NO_LOSSES
-        given = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
-        yield concluded(trainer, train, number, losses, (len(train.targets) - skipped) / seconds, *given)
+        outputs, targets, val_loss = evaluate(trainer.model, val, trainer.loss, trainer.autocast)
+        [measured] = trainer.measure(outputs.unsqueeze(0), targets)
+        speed = (len(train.targets) - skipped) / seconds
+        yield concluded(trainer, train, number, losses, speed, {"loss": val_loss, **measured})
 
 
 def concluded(
@@ -103,16 +105,13 @@ def concluded(
     number: int,
     losses: Tensor,
     samples_per_second: float,
-    outputs: Tensor,
-    targets: Tensor,
-    val_loss: float,
+    val: dict[str, float],
 ) -> Epoch:
-    """An epoch from the losses of its steps and what `evaluate` gave after it. RunError when that is not finite."""
-    val_metrics = {"loss": val_loss, **trainer.measure(outputs, targets)}
-    if not math.isfinite(val_loss):
-        raise RunError(f"the validation loss is {val_loss} after epoch {number}. Try a smaller train.lr")
+    """An epoch from the losses of its steps and what validation gave after it. RunError when its loss is not finite."""
+    if not math.isfinite(val["loss"]):
+        raise RunError(f"the validation loss is {val['loss']} after epoch {number}. Try a smaller train.lr")
     lr, mean = trainer.lr(number * len(train) - 1), weighted_mean(losses, train.sizes)
-    return Epoch(number, lr, {"loss": mean}, val_metrics, samples_per_second, losses)
+    return Epoch(number, lr, {"loss": mean}, val, samples_per_second, losses)
 
 
 def train_epoch(

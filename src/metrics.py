@@ -1,6 +1,7 @@
-"""Metrics: (outputs, targets) of a whole split → one number, computed where the tensors lie.
+"""Metrics: what networks gave on a whole split → one number each, computed where the tensors lie.
 
-outputs: logits [N, classes] for classification, logits [N] for binary, numbers [N] for the regressions.
+outputs: logits [N, classes] for classification, logits [N] for binary, numbers [N] for the regressions; in an Outcome,
+where K networks are measured with the operations of one, a first dimension K comes before.
 targets: class numbers [N], 0.0 or 1.0 [N], numbers [N].
 Only tensor methods are used, so that params can be checked against METRICS before torch is loaded.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,10 +19,32 @@ if TYPE_CHECKING:
 Goal = Literal["minimise", "maximise"]
 
 
-class Metric(NamedTuple):
-    """`function` is None for the loss, which training itself computes."""
+class Outcome:
+    """What K networks gave on the same samples: outputs [K, N, classes] or [K, N], targets [N]."""
 
-    function: Callable[[Tensor, Tensor], Tensor] | None
+    def __init__(self, outputs: Tensor, targets: Tensor) -> None:
+        self.outputs, self.targets = outputs, targets
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """How often each class was taken for each, [K, actual, predicted], float64."""
+        networks, classes = len(self.outputs), self.outputs.shape[2] if self.outputs.ndim == 3 else 2
+        chosen = self.outputs.argmax(2) if self.outputs.ndim == 3 else (self.outputs > 0).long()
+        network = (chosen.new_ones(networks).cumsum(0) - 1).unsqueeze(1)
+        cells = (network * classes + self.targets.long()) * classes + chosen
+        return cells.flatten().bincount(minlength=networks * classes**2).view(networks, classes, classes).double()
+
+    @property
+    def hits(self) -> Tensor:
+        """Of each class, [K, classes]."""
+        return self.counts.diagonal(dim1=1, dim2=2)
+
+
+class Metric(NamedTuple):
+    """`function` gives a number for each network, float64 [K]; it is None for the loss, which training itself computes.
+    """
+
+    function: Callable[[Outcome], Tensor] | None
     goal: Goal
     tasks: tuple[str, ...]
 
@@ -37,7 +61,14 @@ def of_task(task: str) -> list[str]:
 def measure(
     task: str, outputs: Tensor, targets: Tensor, in_unit: Callable[[Tensor], Tensor] | None = None
 ) -> dict[str, float]:
-    """Every metric of `task` but the loss.
+    """Every metric of `task` but the loss, as `measure_each` of one network."""
+    return measure_each(task, outputs.unsqueeze(0), targets, in_unit)[0]
+
+
+def measure_each(
+    task: str, outputs: Tensor, targets: Tensor, in_unit: Callable[[Tensor], Tensor] | None = None
+) -> list[dict[str, float]]:
+    """Every metric of `task` but the loss, for each of K networks: outputs [K, N, classes] or [K, N].
 
     `in_unit` turns outputs and targets of a regression, as the model learns them, into the target's own unit.
     A metric that the targets leave undefined (the ROC AUC of one class) is NaN.
@@ -46,11 +77,13 @@ def measure(
         outputs, targets = outputs.cpu(), targets.cpu()
     if task not in PROBABILISTIC:
         outputs, targets = (in_unit(values) if in_unit else values.double() for values in (outputs, targets))
-    return {
-        name: float(function(outputs, targets))
+    outcome = Outcome(outputs, targets)
+    found = {
+        name: function(outcome).tolist()
         for name, (function, _, tasks) in METRICS.items()
         if function is not None and task in tasks
     }
+    return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
 
 
 def predicted(outputs: Tensor) -> Tensor:
@@ -64,24 +97,44 @@ def decisions(outputs: Tensor, threshold: float) -> Tensor:
 
 
 def confusion(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Counts [actual, predicted], int64."""
-    classes = outputs.shape[1] if outputs.ndim == 2 else 2
-    cells = targets.long() * classes + predicted(outputs)
-    return cells.bincount(minlength=classes * classes).view(classes, classes)
+    """Counts [actual, predicted] of one network, int64."""
+    return Outcome(outputs.unsqueeze(0), targets).counts[0].long()
 
 
-def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (predicted(outputs) == targets).double().mean()
+def accuracy(outcome: Outcome) -> Tensor:
+    return outcome.hits.sum(1) / outcome.counts.sum((1, 2))
 
 
-def macro_f1(outputs: Tensor, targets: Tensor) -> Tensor:
+def macro_f1(outcome: Outcome) -> Tensor:
     """Mean over classes of F1; a class that neither occurs nor is predicted is left out, as scikit-learn does."""
-    counts = confusion(outputs, targets).double()
-    actual_and_predicted = counts.sum(0) + counts.sum(1)
-    seen = actual_and_predicted > 0
-    return (2 * counts.diagonal()[seen] / actual_and_predicted[seen]).mean()
+    actual_and_predicted = outcome.counts.sum(1) + outcome.counts.sum(2)
+    return (2 * outcome.hits / actual_and_predicted.clamp(min=1)).sum(1) / (actual_and_predicted > 0).sum(1)
 
 
+def f1(outcome: Outcome) -> Tensor:
+    """Of the positive class; 0 where there is neither a positive nor a prediction of one, as in scikit-learn."""
+    counts = outcome.counts
+    return 2 * counts[:, 1, 1] / (counts[:, 1].sum(1) + counts[:, :, 1].sum(1)).clamp(min=1)
+
+
+def balanced_accuracy(outcome: Outcome) -> Tensor:
+    """Mean over the classes that occur of the share that was found."""
+    actual = outcome.counts.sum(2)
+    return (outcome.hits / actual.clamp(min=1)).sum(1) / (actual > 0).sum(1)
+
+
+def one_by_one(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Outcome], Tensor]:
+    """A metric from a function that takes the outputs [N] of one network, and the targets [N]."""
+
+    def each(outcome: Outcome) -> Tensor:
+        from torch import stack
+
+        return stack([function(outputs, outcome.targets) for outputs in outcome.outputs])
+
+    return each
+
+
+@one_by_one
 def roc_auc(outputs: Tensor, targets: Tensor) -> Tensor:
     """Probability that a positive scores above a negative, ties half: the Mann-Whitney U over its maximum."""
     _, groups, sizes = outputs.unique(return_inverse=True, return_counts=True)
@@ -92,25 +145,13 @@ def roc_auc(outputs: Tensor, targets: Tensor) -> Tensor:
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+@one_by_one
 def average_precision(outputs: Tensor, targets: Tensor) -> Tensor:
     """Sum over thresholds of precision x gain in recall, ties taken together, as in scikit-learn."""
     _, groups, sizes = (-outputs).unique(return_inverse=True, return_counts=True)
     hits = sizes.double().zero_().scatter_add_(0, groups, targets.double())
     precision = hits.cumsum(0) / sizes.cumsum(0)
     return (precision * hits).sum() / hits.sum()
-
-
-def f1(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Of the positive class; 0 where there is neither a positive nor a prediction of one, as in scikit-learn."""
-    counts = confusion(outputs, targets).double()
-    return 2 * counts[1, 1] / (counts[1].sum() + counts[:, 1].sum()).clamp(min=1)
-
-
-def balanced_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the classes that occur of the share that was found."""
-    counts = confusion(outputs, targets).double()
-    seen = counts.sum(1) > 0
-    return (counts.diagonal()[seen] / counts.sum(1)[seen]).mean()
 
 
 def best_threshold(name: str, outputs: Tensor, targets: Tensor) -> float:
@@ -138,18 +179,19 @@ def best_threshold(name: str, outputs: Tensor, targets: Tensor) -> float:
     return float(best[best.abs().argmin()].sigmoid())
 
 
-def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).square().mean().sqrt()
+def rmse(outcome: Outcome) -> Tensor:
+    return (outcome.outputs - outcome.targets).square().mean(1).sqrt()
 
 
-def mae(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).abs().mean()
+def mae(outcome: Outcome) -> Tensor:
+    return (outcome.outputs - outcome.targets).abs().mean(1)
 
 
-def r2(outputs: Tensor, targets: Tensor) -> Tensor:
+def r2(outcome: Outcome) -> Tensor:
     """Share of the variance explained; 0 is what the mean would reach. NaN where the targets are all the same."""
-    variation = (targets - targets.mean()).square().sum()
-    return 1 - (outputs - targets).square().sum() / variation.masked_fill(variation == 0, float("nan"))
+    variation = (outcome.targets - outcome.targets.mean()).square().sum()
+    missed = (outcome.outputs - outcome.targets).square().sum(1)
+    return 1 - missed / variation.masked_fill(variation == 0, float("nan"))
 
 
 PROBABILISTIC = ("classification", "binary")

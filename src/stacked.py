@@ -5,8 +5,8 @@ layouts; any other goes through torch.func.vmap, which takes about twice as long
 
     shared    [N, ...]           the same for all networks, as a batch is until the first layer
     columns   [K, F, N]          a sample a column, so that no layer has to turn the weights of another
-    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups; the channels
-                                 of a pixel lie together, as pooling and batch normalisation then go through many at once
+    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups. Those of
+                                 a pixel lie together: pooling and batch normalisation go through many at once
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
         loss=losses.build(params.loss, settings, data.schema.target).to(where),
         optimizer=optimizer,
         lr=optimizers.learning_rate(settings, len(train)),
-        measure=partial(metrics.measure, params.task, in_unit=data.schema.target.in_unit),
+        measure=partial(metrics.measure_each, params.task, in_unit=data.schema.target.in_unit),
         autocast=device.autocast(settings.precision, where),
         scaler=device.scaler(settings.precision, where),
         clip_norm=settings.clip_norm,

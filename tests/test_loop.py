@@ -16,7 +16,7 @@ from src.training import assemble
 
 
 def measure_nothing(outputs, targets):
-    return {}
+    return [{} for _ in outputs]
 
 
 def trainer_of(model, lr=0.1, clip_norm=None, loss=None):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as reference
 
-from src.metrics import METRICS, best_threshold, better, confusion, decisions, measure, of_task
+from src.metrics import METRICS, best_threshold, better, confusion, decisions, measure, measure_each, of_task
 
 ROWS = st.integers(2, 60)
 TIED = st.sampled_from([-2.0, -0.5, 0.0, 0.25, 1.0])
@@ -119,6 +119,16 @@ def test_measure_gives_every_metric_of_the_task_but_the_loss(task):
     found = measure(task, right, targets)
     assert ["loss", *found] == of_task(task)
     assert all(type(value) is float for value in found.values())
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "regression", "robust_regression"])
+def test_networks_measured_together_have_the_numbers_of_each(task):
+    right, wrong, targets = right_and_wrong(task)
+    generator = torch.Generator().manual_seed(4)
+    outputs = torch.stack([right, wrong, right + 9 * torch.randn(right.shape, generator=generator), 0 * right])
+    together = measure_each(task, outputs, targets)
+    for own, alone in zip(together, (measure(task, each, targets) for each in outputs), strict=True):
+        assert own == pytest.approx(alone, rel=1e-12)
 
 
 @pytest.mark.parametrize("name", METRICS)
