@@ -65,8 +65,6 @@ class Stacked:
         if self._layers is None:
             return self._mapped(inputs, shared, training)
         flow = Flow(inputs, "shared", len(self)) if shared else spread(inputs)
-        if flow.values.ndim == 4:
-            flow = flow._replace(values=channels_last(flow.values))
         for name, layer in self._layers:
             flow = LAYERS[type(layer)](layer, self._own[name], flow, training)
         return flow.values
@@ -175,9 +173,10 @@ def linear(layer: nn.Linear, own: Weights, flow: Flow, training: bool) -> Flow:
 
 def convolution(layer: nn.Conv2d, own: Weights, flow: Flow, training: bool) -> Flow:
     groups = 1 if flow.layout == "shared" else flow.networks
+    inputs = flow.values if flow.values.stride(1) == 1 else channels_last(flow.values)
     bias = own["bias"].flatten() if "bias" in own else None
     weight = own["weight"].flatten(0, 1)
-    values = functional.conv2d(flow.values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+    values = functional.conv2d(inputs, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
     return Flow(values, "pictures", flow.networks)
 
 

@@ -117,17 +117,17 @@ class Crew:
         """Whether one waits for a job."""
         return bool(self._idle)
 
-    def hand(self, job: Any, rounds: list[list[Words]], folder: Path) -> None:
+    def hand(self, job: Any, rounds: list[list[Words]], folder: Path, answers: bool) -> None:
         """Give a job to one that waits for it. rounds: its trainings, {"number": …, "values": {…}} each; folder: for
-        their checkpoints."""
+        their checkpoints; answers: whether it waits for one after each epoch."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"rounds": rounds, "folder": str(folder)})
+        worker.say({"rounds": rounds, "folder": str(folder), "answers": answers})
 
     def hear(self) -> Heard:
-        """What the next of them says: {"told": …, "done": …} after an epoch, to be answered with {"drop": […]} unless
-        the job is done; {"ready": …} when it has started; None of one that has died, whose job is to be handed out
-        again. InputError and RunError when they cannot work at all."""
+        """What the next of them says: {"told": …, "done": …} after an epoch, which one that waits for an answer is to
+        be answered with {"drop": […]} unless the job is done; {"ready": …} when it has started; None of one that has
+        died, whose job is to be handed out again. InputError and RunError when they cannot work at all."""
         worker, words = self._heard.get()
         if words is None:
             self._replace(worker)

@@ -41,6 +41,8 @@ class Search:
         self._start = time.monotonic()
         self._together = max(tuning.lanes(crew.lanes) // objectives.abreast(params), 1)
         self._objectives = [objective.name for objective in objectives.of(params)]
+        # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
+        self._drops = params.tune.seeds > 1 or (params.tune.pruner != "none" and len(self._objectives) == 1)
         self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
@@ -79,7 +81,7 @@ class Search:
                 trial.started = time.time()
             self._tuning.hold(job.asked)
             self._jobs.append(job)
-            self._crew.hand(job, job.rounds(self._params), self._tuning.checkpoints)
+            self._crew.hand(job, job.rounds(self._params), self._tuning.checkpoints, self._drops)
 
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
@@ -129,7 +131,7 @@ class Search:
                 if state is not None:
                     over.append((trial, state, error))
                     drop += range(number * seeds, (number + 1) * seeds) if state != TrialState.COMPLETE else []
-            if not words["done"]:
+            if self._drops and not words["done"]:
                 worker.say({"drop": drop})
             for trial, state, error in over:
                 del job.trials[trial.asked.number]

@@ -1,7 +1,7 @@
 """A process that trains the trials it is handed, as lanes of one program where it can (see src/tune/crew.py).
 
-Both sides speak JSON, a line each: the search sends settings, then jobs; this answers after each epoch, and is told
-which trials to drop before it goes on.
+Both sides speak JSON, a line each: the search sends settings, then jobs; this tells of each epoch, and where trials may
+be dropped is told which before it goes on.
 """
 
 import json
@@ -130,7 +130,8 @@ def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
                 tell(told=told, done=gone >= wanted)
                 if gone >= wanted:
                     return
-                gone |= set(hear()["drop"])
+                if job["answers"]:
+                    gone |= set(hear()["drop"])
     tell(told={}, done=True)
 
 
