@@ -41,8 +41,7 @@ class Outcome:
 
 
 class Metric(NamedTuple):
-    """`function` gives a number for each network, float64 [K]; it is None for the loss, which training itself computes.
-    """
+    """`function` gives a number for each network, float64 [K]; it is None for the loss, which training itself computes."""
 
     function: Callable[[Outcome], Tensor] | None
     goal: Goal
