@@ -121,12 +121,12 @@ def place(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cpu":
         memory.keep_freed()
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
-    if device.type != "mps" and convolutions and not any(map(_is_broken, convolutions)):
+    if device.type != "mps" and convolutions and not any(map(is_broken, convolutions)):
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
 
 
-def _is_broken(layer: nn.Conv2d) -> bool:
+def is_broken(layer: nn.Conv2d) -> bool:
     """Whether channels_last must be left alone: with torch 2.13 on one CPU thread, the gradient of a strided 1x1
     convolution writes outside its memory unless its input channels are a multiple of 8 (seen: the heap corrupted)."""
     return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.in_channels % 8 != 0

@@ -1,5 +1,6 @@
 """What the train stage leaves for the stages after it: the best model, the history, the report on the train split."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,7 @@ def export(params: Params, data: Data, folder: Path, mark: Fingerprint) -> dict[
     """Write models/model.*, reports/history.csv and reports/train.json from a finished training; returns the last."""
     best = training.best_state(folder)
     history = History(folder)
-    model_file.save(
-        paths.MODELS,
-        best["model"],
-        data.schema,
-        model=params.model.model_dump(),
-        epoch=best["epoch"],
-        monitor=params.train.monitor,
-        batch_size=params.train.batch_size,
-        **({"threshold": _threshold(params, data, best["model"])} if params.task == "binary" else {}),
-        val={key.removeprefix("val/"): value for key, value in best["metrics"].items() if key.startswith("val/")},
-        fingerprint=mark.digest,
-    )
+    save_model(paths.MODELS, params, data, best["model"], best["metrics"], mark)
     history.write_csv(paths.HISTORY)
     result = Result(params, model_file.load(), data.train)
     report = {**result.metrics, "best_epoch": best["epoch"], "epochs": history.read()[0][-1]["epoch"]}
@@ -35,7 +25,31 @@ def export(params: Params, data: Data, folder: Path, mark: Fingerprint) -> dict[
     return report
 
 
-def _threshold(params: Params, data: Data, weights: dict[str, Any]) -> float:
+def save_model(
+    folder: Path,
+    params: Params,
+    data: Data,
+    weights: dict[str, Any],
+    record: dict[str, float],
+    mark: Fingerprint,
+    say: Callable[[str], None] = cli.say,
+) -> None:
+    """Write model.safetensors and model.json of a training into `folder`. record: that of the epoch of the weights."""
+    model_file.save(
+        folder,
+        weights,
+        data.schema,
+        model=params.model.model_dump(),
+        epoch=int(record["epoch"]),
+        monitor=params.train.monitor,
+        batch_size=params.train.batch_size,
+        **({"threshold": _threshold(params, data, weights, say)} if params.task == "binary" else {}),
+        val={key.removeprefix("val/"): value for key, value in record.items() if key.startswith("val/")},
+        fingerprint=mark.digest,
+    )
+
+
+def _threshold(params: Params, data: Data, weights: dict[str, Any], say: Callable[[str], None]) -> float:
     """train.threshold, or the one that is best on the validation split."""
     wanted = params.train.threshold
     if isinstance(wanted, float):
@@ -44,5 +58,5 @@ def _threshold(params: Params, data: Data, weights: dict[str, Any]) -> float:
     network.load_state_dict(weights)
     result = Result(params, Trained(network.eval(), data.schema, {"batch_size": params.train.batch_size}), data.val)
     threshold = metrics.best_threshold(wanted, result.outputs, result.targets)
-    cli.say(f"threshold: {threshold:.3g}, for the best {wanted} on validation")
+    say(f"threshold: {threshold:.3g}, for the best {wanted} on validation")
     return threshold

@@ -59,6 +59,7 @@ class Lanes:
         for _, lanes in groupby(self.numbers, kinds.__getitem__):
             optimizers = [trainers[lane].optimizer for lane in lanes]
             self._rules.append(RULES[type(optimizers[0])](optimizers, self._network.flat))  # type: ignore[arg-type]
+        self._best: dict[int, dict[str, Tensor]] = {}
         self._arrange()
 
     def fit(self, last: int) -> Iterator[Told]:
@@ -84,6 +85,14 @@ class Lanes:
         if left:
             self._network.keep(torch.tensor(left))
             self._arrange()
+
+    def note_best(self, lane: int) -> None:
+        """Note the weights of a lane as its best so far, between two epochs."""
+        self._best[lane] = self._network.state(self.numbers.index(lane))
+
+    def best_weights(self, lane: int) -> dict[str, Tensor]:
+        """Those noted last, as a state_dict on the CPU."""
+        return self._best[lane]
 
     def _arrange(self) -> None:
         """What follows from the lanes that are left."""

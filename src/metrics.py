@@ -3,14 +3,14 @@
 outputs: logits [N, classes] for classification, logits [N] for binary, numbers [N] for the regressions; in an Outcome,
 where K networks are measured with the operations of one, a first dimension K comes before.
 targets: class numbers [N], 0.0 or 1.0 [N], numbers [N].
-Only tensor methods are used, so that params can be checked against METRICS before torch is loaded.
+torch is imported inside the functions, so that params can be checked against METRICS before it is loaded.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -28,20 +28,22 @@ class Outcome:
     @cached_property
     def counts(self) -> Tensor:
         """How often each class was taken for each, [K, actual, predicted], float64."""
+        from torch import arange
+
         networks, classes = len(self.outputs), self.outputs.shape[2] if self.outputs.ndim == 3 else 2
         chosen = self.outputs.argmax(2) if self.outputs.ndim == 3 else (self.outputs > 0).long()
-        network = (chosen.new_ones(networks).cumsum(0) - 1).unsqueeze(1)
+        network = arange(networks, device=chosen.device).unsqueeze(1)
         cells = (network * classes + self.targets.long()) * classes + chosen
         return cells.flatten().bincount(minlength=networks * classes**2).view(networks, classes, classes).double()
 
     @property
     def hits(self) -> Tensor:
-        """Of each class, [K, classes]."""
+        """Samples of each class that were taken for it, [K, classes]."""
         return self.counts.diagonal(dim1=1, dim2=2)
 
 
 class Metric(NamedTuple):
-    """`function` gives a number for each network, float64 [K]; it is None for the loss, which training itself computes."""
+    """`function` gives a number for each network, float64 [K]; None for the loss, which training itself computes."""
 
     function: Callable[[Outcome], Tensor] | None
     goal: Goal
@@ -125,6 +127,7 @@ def balanced_accuracy(outcome: Outcome) -> Tensor:
 def one_by_one(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Outcome], Tensor]:
     """A metric from a function that takes the outputs [N] of one network, and the targets [N]."""
 
+    @wraps(function)
     def each(outcome: Outcome) -> Tensor:
         from torch import stack
 

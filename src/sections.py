@@ -270,6 +270,7 @@ class Tune(Section):
     objectives: list[str] = Field(
         [], description="metrics of validation, parameters, latency; []: train.monitor alone. Several: a Pareto front"
     )
+    keep: int = Field(0, ge=0, description="best trials whose weights are kept, in models/tune.weights; 0: none")
     workers: int = Field(
         1, ge=1, le=256, description="processes that train; with 1, and a number of lanes, a seed gives the same trials"
     )

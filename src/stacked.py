@@ -5,8 +5,8 @@ layouts; any other goes through torch.func.vmap, which takes about twice as long
 
     shared    [N, ...]           the same for all networks, as a batch is until the first layer
     columns   [K, F, N]          a sample a column, so that no layer has to turn the weights of another
-    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups. Those of
-                                 a pixel lie together: pooling and batch normalisation go through many at once
+    pictures  [N, K * C, H, W]   channels of one network beside those of the next: convolutions in K groups. On a CPU
+                                 those of a pixel lie together: pooling and batch normalisation then take many at once
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
+
+from src import device
 
 Weights = dict[str, Tensor]
 
@@ -35,7 +37,7 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.register_buffer("share", torch.tensor(share))
+        self.register_buffer("share", torch.tensor(share), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return dropped(inputs, self.get_buffer("share")) if self.training else inputs
@@ -74,6 +76,11 @@ class Stacked:
         self._hold(
             *({name: value.detach()[rows] for name, value in part.items()} for part in (self.weights, self.buffers))
         )
+
+    def state(self, place: int) -> Weights:
+        """A copy of the state_dict of the network at this place."""
+        own = {**self.weights, **self.buffers}
+        return {name: own[name][place].detach().cpu().clone() for name in self.template.state_dict()}
 
     def _hold(self, weights: Weights, buffers: Weights) -> None:
         rows = [value.detach().reshape(len(value), -1) for value in weights.values()]
@@ -139,7 +146,7 @@ def sequence(network: nn.Module, name: str = "") -> list[tuple[str, Any]] | None
 def is_usual(layer: Any) -> bool:
     """Whether a layer has the settings that the functions here are written for."""
     if isinstance(layer, nn.Conv2d):
-        return layer.padding_mode == "zeros" and layer.groups == 1
+        return layer.padding_mode == "zeros" and layer.groups == 1 and not device.is_broken(layer)
     if isinstance(layer, nn.BatchNorm2d):
         return layer.affine and layer.track_running_stats and layer.momentum is not None
     return not isinstance(layer, nn.Flatten) or (layer.start_dim in (0, 1) and layer.end_dim == -1)
@@ -173,7 +180,8 @@ def linear(layer: nn.Linear, own: Weights, flow: Flow, training: bool) -> Flow:
 
 def convolution(layer: nn.Conv2d, own: Weights, flow: Flow, training: bool) -> Flow:
     groups = 1 if flow.layout == "shared" else flow.networks
-    inputs = flow.values if flow.values.stride(1) == 1 else channels_last(flow.values)
+    is_apart = flow.values.device.type == "cpu" and flow.values.stride(1) != 1
+    inputs = channels_last(flow.values) if is_apart else flow.values
     bias = own["bias"].flatten() if "bias" in own else None
     weight = own["weight"].flatten(0, 1)
     values = functional.conv2d(inputs, weight, bias, layer.stride, layer.padding, layer.dilation, groups)

@@ -64,8 +64,9 @@ class Sweep:
             "status": STATUS[trial.state],
         }
 
-    def conclude(self, result: dict[str, Any], words: str, written: list[Path]) -> None:
-        """Put the outcome on the parent: best value and params, importance, the summary as its description."""
+    def conclude(self, result: dict[str, Any], words: str, written: list[Path], kept: list[Path]) -> None:
+        """Put the outcome on the parent: best value and params, importance, the summary as its description; kept: the
+        folders of the trials whose weights it has."""
         best = result["best"]
         keys = [f"best_val/{name}" if name in METRICS else name for name in result["objectives"]]
         self.run.log_metrics({**dict(zip(keys, best["values"], strict=True)), "trials": result["trials"]["total"]})
@@ -74,6 +75,9 @@ class Sweep:
         self.run.set_tags({**tags, "mlflow.note.content": words.replace("\n", "  \n")})
         self.run.log_artifacts([paths.REPORTS / "tune.json"], "")
         self.run.log_artifacts(written, "study")
+        for folder in kept:
+            for path in sorted(folder.rglob("model.*")):
+                self.run.log_artifacts([path], f"weights/{path.parent.relative_to(folder.parent)}")
 
 
 @contextmanager

@@ -58,8 +58,12 @@ def main() -> None:
         files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
         labels = [objective.label for objective in sought]
         told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
-        parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)])
+        kept = tuning.kept()
+        parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
     print(words)
+    if settings.tune.keep:
+        places = ", ".join(str(folder.relative_to(paths.root())) for folder in kept)
+        print(f"weights, of the best first: {places or 'none, as no trial of this call was among the best'}")
     _conclude(options, result)
 
 

@@ -117,12 +117,12 @@ class Crew:
         """Whether one waits for a job."""
         return bool(self._idle)
 
-    def hand(self, job: Any, rounds: list[list[Words]], folder: Path, answers: bool) -> None:
+    def hand(self, job: Any, rounds: list[list[Words]], folder: Path, weights: Path, answers: bool) -> None:
         """Give a job to one that waits for it. rounds: its trainings, {"number": …, "values": {…}} each; folder: for
-        their checkpoints; answers: whether it waits for one after each epoch."""
+        their checkpoints; weights: for those of the best epochs; answers: whether it waits for one after each epoch."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"rounds": rounds, "folder": str(folder), "answers": answers})
+        worker.say({"rounds": rounds, "folder": str(folder), "weights": str(weights), "answers": answers})
 
     def hear(self) -> Heard:
         """What the next of them says: {"told": …, "done": …} after an epoch, which one that waits for an answer is to

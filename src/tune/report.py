@@ -52,7 +52,7 @@ def show(searching: Search, running: Study, total: int, params: Params) -> None:
 
 def ranking(running: Study, sought: Sequence[Objective]) -> Table:
     """The best trials, best first, as a table for the terminal; of several objectives, the Pareto front."""
-    leaders = front(running)[:SHOWN]
+    leaders = study.front(running)[:SHOWN]
     alike = like(leaders[0], leaders, sought)
     keys = list(dict.fromkeys(key for trial in leaders for key in trial.user_attrs["values"]))
     title = "Ranking" if len(sought) == 1 else "Pareto front: no trial is better in all that is sought"
@@ -92,15 +92,6 @@ def trials(running: Study, sought: Sequence[Objective]) -> pd.DataFrame:
         row |= {"best epoch": fmean(epochs) if epochs else None, **trial.user_attrs["values"], **about}
         rows.append(row)
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
-
-
-def front(running: Study) -> list[FrozenTrial]:
-    """Completed trials, best first; of several objectives those of the Pareto front alone."""
-    found = study.ranking(running)
-    if len(running.directions) == 1:
-        return found
-    best = {trial.number for trial in running.best_trials}
-    return [trial for trial in found if trial.number in best]
 
 
 def difference(trial: FrozenTrial, other: FrozenTrial, name: str) -> tuple[float, float, float] | None:
@@ -158,7 +149,7 @@ def check(running: Study) -> None:
 def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
     """The search in numbers: how many trials ended how, the best, or the one that was `chosen`, and the first, with the
     current params where they lie in the space. InputError when there is no such trial."""
-    finished, leaders = study.finished(running), front(running)
+    finished, leaders = study.finished(running), study.front(running)
     states = {
         state: sum(trial.state.name.lower() == state for trial in finished) for state in ("complete", "pruned", "fail")
     }

@@ -42,7 +42,7 @@ class Search:
         self._together = max(tuning.lanes(crew.lanes) // objectives.abreast(params), 1)
         self._objectives = [objective.name for objective in objectives.of(params)]
         # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
-        self._drops = params.tune.seeds > 1 or (params.tune.pruner != "none" and len(self._objectives) == 1)
+        self._drops = params.tune.seeds > 1 or params.tune.pruner != "none"
         self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
@@ -81,7 +81,8 @@ class Search:
                 trial.started = time.time()
             self._tuning.hold(job.asked)
             self._jobs.append(job)
-            self._crew.hand(job, job.rounds(self._params), self._tuning.checkpoints, self._drops)
+            rounds = job.rounds(self._params)
+            self._crew.hand(job, rounds, self._tuning.checkpoints, self._tuning.weights, self._drops)
 
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
@@ -202,7 +203,9 @@ class Search:
 
     def _save(self) -> None:
         """Have on disk what has ended, for MLflow first: a trial that the study counts is one that MLflow will have."""
-        if self._unwritten and self._tuning.can_hold:
-            self._sweep.log(self._unwritten)
-        self._unwritten = []
+        written, self._unwritten = self._unwritten, []
+        if written and self._tuning.can_hold:
+            self._sweep.log(written)
         self._tuning.flush()
+        if written:
+            self._tuning.remove_others()

@@ -21,7 +21,7 @@ from src.data.schema import Schema
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import journals, objectives, samplers, space, warm
+from src.tune import journals, kept, objectives, samplers, space, warm
 from src.tune.journals import Journal
 
 FIRST = "first"  # attribute of a study: number of the trial to which the others are compared
@@ -44,6 +44,7 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
                 cli.say(warm.take_over(tuning.study, params, mark))
             warm.sign(tuning.study, params, mark)
             _begin(tuning.study, params)
+            shutil.rmtree(tuning.weights, ignore_errors=True)  # of a study of this name whose journal is gone
         elif takes_over:
             cli.say("--warm-start: this study has begun already")
         tuning.put_back()
@@ -101,6 +102,26 @@ class Tuning:
     def checkpoints(self) -> Path:
         """Where trials that take long keep theirs until they have ended."""
         return paths.root() / "models" / "tune.checkpoints" / self.study.study_name
+
+    @property
+    def weights(self) -> Path:
+        """Where those of the best trials are, with tune.keep."""
+        return paths.root() / "models" / "tune.weights" / self.study.study_name
+
+    def kept(self) -> list[Path]:
+        """Of the trials that have their weights, the folders of those that are to be kept, the best first."""
+        return kept.best(self.weights, self._durable(front(self.study)), self._params.tune.keep)
+
+    def remove_others(self) -> None:
+        """Remove the weights of trials that are not to be kept."""
+        if self._params.tune.keep:
+            ranked, ended = (self._durable(trials) for trials in (front(self.study), finished(self.study)))
+            kept.remove_others(self.weights, ranked, ended, self._params.tune.keep)
+
+    def _durable(self, trials: Iterable[FrozenTrial]) -> list[int]:
+        """The numbers of those that would count too if this process died now."""
+        held = self._journal.held if self._journal else ()
+        return [trial.number for trial in trials if trial._trial_id not in held]
 
     def put_back(self) -> None:
         """Have the trials that are running, or were when their process died, wait again: each keeps its number. Those
@@ -169,6 +190,15 @@ def ranking(study: Study) -> list[FrozenTrial]:
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1
     return sorted(done, key=lambda trial: (sign * first_value(trial), trial.number))
+
+
+def front(study: Study) -> list[FrozenTrial]:
+    """Completed trials, best first; of several objectives those of the Pareto front alone."""
+    found = ranking(study)
+    if len(study.directions) == 1:
+        return found
+    best = {trial.number for trial in study.best_trials}
+    return [trial for trial in found if trial.number in best]
 
 
 def first(study: Study) -> FrozenTrial:

@@ -6,84 +6,31 @@ be dropped is told which before it goes on.
 
 import json
 import os
-import shutil
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import torch
 
-from src import cli, device, footprint, models
+from src import cli, device, fingerprint, footprint, models
 from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
-from src.lanes import Lanes, Told, obstacle
-from src.loop import Epoch, of_record
+from src.fingerprint import Fingerprint
+from src.lanes import Lanes, obstacle
+from src.loop import Epoch
 from src.params import Params, changed, check, settled
-from src.tracking.history import History
-from src.training import Data, Progress, assemble, load_data, sized, train
-from src.tune import objectives
+from src.training import Data, Progress, assemble, load_data, sized
+from src.tune import kept, objectives
+from src.tune.alone import Alone
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
-LONG, GPU_LONG = 1e10, 1e13  # multiplications in an epoch
 GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
-
-
-class Alone:
-    """One training, to be used as Lanes is. One that takes long keeps checkpoints in `folder`, and goes on from what is
-    there: its earlier epochs are told again first."""
-
-    def __init__(self, params: Params, data: Data, folder: Path | None = None) -> None:
-        self._params, self._data, self._is_dropped = params, data, False
-        self._folder = folder if folder and is_long(params, data) else None
-
-    def fit(self, last: int) -> Generator[Told, None, None]:
-        """As Lanes.fit. RunError when a checkpoint cannot be written: no matter of this training alone."""
-        try:
-            with closing(self._begun()) as epochs:
-                for epoch in chain(remembered(self._folder) if self._folder else (), epochs):
-                    yield {0: epoch}
-                    if self._is_dropped:
-                        return
-        except RunError as error:
-            if isinstance(error.__cause__, OSError):
-                raise
-            yield {0: error}
-
-    def drop(self, lanes: Sequence[int]) -> None:
-        self._is_dropped = 0 in lanes
-
-    def _begun(self) -> Generator[Epoch, None, None]:
-        if self._folder is None:
-            return train(self._params, self._data)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        try:
-            return train(self._params, self._data, self._folder, is_trial=True)
-        except InputError:
-            if not any(self._folder.iterdir()):
-                raise
-        shutil.rmtree(self._folder)  # something in it is damaged, and it can be trained anew
-        return self._begun()
-
-
-def is_long(params: Params, data: Data) -> bool:
-    """Whether an epoch takes so long, about a second or more, that a checkpoint after it costs next to nothing."""
-    network = models.build(params.model.name, data.schema.shape, data.schema.outputs, params.model)
-    products = 3 * device.multiplications(network, data.schema.shape) * len(data.train.targets)
-    return products > (LONG if device.select(params.train.device).type == "cpu" else GPU_LONG)
-
-
-def remembered(folder: Path) -> list[Epoch]:
-    """The epochs that a training in `folder` has had, without the losses of their steps."""
-    return [of_record(record) for record in History(folder).read()[0]]
-
 
 Program = Lanes | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
@@ -118,14 +65,14 @@ def programs(
         yield [place], Alone(params, data, folders[place] if folders else None)
 
 
-def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
+def run(job: dict[str, Any], params: Params, data: Data, lanes: int, mark: Fingerprint) -> None:
     """Make the trainings of a job (src/tune/trials.py, Job.rounds), at most `lanes` in one program, telling the search
     each epoch."""
     wanted = {training["number"] for together in job["rounds"] for training in together}
     gone: set[int] = set()  # over, failed, or dropped
     for together in job["rounds"]:
         while left := [training for training in together if training["number"] not in gone][:lanes]:
-            for told in trained(left, params, data, Path(job["folder"]), gone):
+            for told in trained(left, params, data, job, gone, mark):
                 gone |= {number for number, words in told.items() if "error" in words or words["over"]}
                 tell(told=told, done=gone >= wanted)
                 if gone >= wanted:
@@ -136,11 +83,19 @@ def run(job: dict[str, Any], params: Params, data: Data, lanes: int) -> None:
 
 
 def trained(
-    trainings: list[dict[str, Any]], params: Params, data: Data, folder: Path, gone: set[int]
+    trainings: list[dict[str, Any]],
+    params: Params,
+    data: Data,
+    job: dict[str, Any],
+    gone: set[int],
+    mark: Fingerprint,
 ) -> Iterator[dict[int, Any]]:
-    """Make trainings; what an epoch gave, by their numbers. Between two of them the caller may add to `gone`."""
+    """Make trainings of a job; what an epoch gave, by their numbers. Between two of them the caller may add to `gone`.
+    With tune.keep, the weights of the best epoch of each are written."""
+    folder, weights = Path(job["folder"]), Path(job["weights"])
     numbers = [training["number"] for training in trainings]
     progress = {number: Progress() for number in numbers}
+    best: dict[int, Epoch] = {}
     try:
         settings = [changed(params, training["values"]) for training in trainings]
         for places, program in programs(settings, data, [folder / str(number) for number in numbers]):
@@ -155,6 +110,12 @@ def trained(
                     else:
                         progress[number] = progress[number].after(what, own.train.monitor)
                         words[number] = in_words(what, progress[number], own, data)
+                        if params.tune.keep and progress[number].best_epoch == what.number:
+                            best[number] = what
+                            program.note_best(lane)
+                        if words[number]["over"] and number in best:
+                            where = kept.of_training(weights, number, params.tune.seeds)
+                            kept.write(where, own, data, program.best_weights(lane), best[number], mark)
                 yield words
                 program.drop([lane for lane, place in enumerate(places) if numbers[place] in gone])
     except InputError as error:  # they cannot be trained on this data; others can
@@ -270,10 +231,11 @@ def main() -> None:
     try:
         data = load_data()
         params = sized(on_own_gpu(settled(check(asked["params"]), data.schema.task), asked["place"]), data)
+        mark = fingerprint.of(params, data.schema)  # now, as the code may be edited while it searches
         assemble(params, data)  # what is wrong with all trials is no matter of one
         lanes = best_count(params, data, asked["lanes"]) if asked["probe"] else asked["lanes"]
         tell(ready=True, batch_size=params.train.batch_size, lanes=lanes)
         while True:
-            run(hear(), params, data, lanes)
+            run(hear(), params, data, lanes, mark)
     except (InputError, RunError) as error:
         tell(failed=str(error), code=cli.BAD_INPUT if isinstance(error, InputError) else 1)
