@@ -20,8 +20,8 @@ CHUNK = 8192  # rows through the network at once
 class Predictor:
     """A trained model from its folder, on the CPU."""
 
-    def __init__(self, folder: Path) -> None:
-        self.trained = model_file.load(folder)
+    def __init__(self, folder: Path | str) -> None:
+        self.trained = model_file.load(Path(folder))
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
         """One prediction a row, in the target's own classes or unit.

@@ -62,8 +62,12 @@ def main() -> None:
         parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
     print(words)
     if settings.tune.keep:
-        places = ", ".join(str(folder.relative_to(paths.root())) for folder in kept)
-        print(f"weights, of the best first: {places or 'none, as no trial of this call was among the best'}")
+        models = [
+            path.parent.relative_to(paths.root()) for folder in kept for path in sorted(folder.rglob("model.json"))
+        ]
+        print(f"weights, of the best first: {', '.join(map(str, models)) or 'none'}")
+        if len(kept) < settings.tune.keep:
+            print(f"  of {len(kept)} trials: those of others were dropped when they ended")
     _conclude(options, result)
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -30,6 +31,7 @@ from src.tune.alone import Alone
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
+TIMED = 3  # epochs of it
 GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
 
 Program = Lanes | Alone
@@ -153,8 +155,8 @@ def best_count(params: Params, data: Data, most: int) -> int:
     assert size != "auto"
     if most == 1:
         return 1
-    # two epochs that nothing ends before
-    lasting = {"train.epochs": max(params.train.epochs, 2), "train.lr": 1e-6, "train.patience": None}
+    # as many epochs as are timed, which nothing ends before
+    lasting = {"train.epochs": max(params.train.epochs, TIMED), "train.lr": 1e-6, "train.patience": None}
     params = changed(params, lasting)
     few = data._replace(train=head(data.train, STEPS * size), val=head(data.val, STEPS * size))
     trainer, train_batches, val_batches = assemble(params, few)
@@ -193,12 +195,12 @@ def on_own_gpu(params: Params, place: int) -> Params:
 
 
 def seconds(program: Program) -> float:
-    """Those of the second epoch: the first one has to warm up."""
-    epochs = program.fit(2)
-    next(epochs)
-    start = time.perf_counter()
-    next(epochs, None)
-    return time.perf_counter() - start
+    """Those of the fastest of a few epochs: the first one has to warm up, and others may use the machine."""
+    taken, start = [], time.perf_counter()
+    for _ in islice(program.fit(TIMED), TIMED):
+        taken.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    return min(taken)
 
 
 def head(split: Split, rows: int) -> Split:
