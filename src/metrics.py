@@ -31,7 +31,7 @@ class Outcome:
         from torch import arange
 
         networks, classes = len(self.outputs), self.outputs.shape[2] if self.outputs.ndim == 3 else 2
-        chosen = self.outputs.argmax(2) if self.outputs.ndim == 3 else (self.outputs > 0).long()
+        chosen = _predicted(self.outputs)
         network = arange(networks, device=chosen.device).unsqueeze(1)
         cells = (network * classes + self.targets.long()) * classes + chosen
         return cells.flatten().bincount(minlength=networks * classes**2).view(networks, classes, classes).double()
@@ -89,7 +89,12 @@ def measure_each(
 
 def predicted(outputs: Tensor) -> Tensor:
     """Class numbers [N] from logits [N, classes] or [N]."""
-    return outputs.argmax(1) if outputs.ndim == 2 else (outputs > 0).long()
+    return _predicted(outputs.unsqueeze(0))[0]
+
+
+def _predicted(outputs: Tensor) -> Tensor:
+    """The same [K, N] of K networks, from [K, N, classes] or [K, N]."""
+    return outputs.argmax(2) if outputs.ndim == 3 else (outputs > 0).long()
 
 
 def decisions(outputs: Tensor, threshold: float) -> Tensor:

@@ -79,7 +79,7 @@ class Tuning:
         if self._params.tune.lanes != "auto":
             return self._params.tune.lanes
         if "lanes" not in self.study.user_attrs:
-            cli.say(f"tune.lanes: {measured}, by a few steps with one and with more; this study goes on with it")
+            cli.say(f"tune.lanes: {measured} for all of this study")
             self.study.set_user_attr("lanes", measured)
         return self.study.user_attrs["lanes"]
 

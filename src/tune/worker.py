@@ -67,7 +67,7 @@ def programs(
         yield [place], Alone(params, data, folders[place] if folders else None)
 
 
-def run(job: dict[str, Any], params: Params, data: Data, lanes: int, mark: Fingerprint) -> None:
+def run(job: dict[str, Any], params: Params, data: Data, lanes: int, mark: Fingerprint | None) -> None:
     """Make the trainings of a job (src/tune/trials.py, Job.rounds), at most `lanes` in one program, telling the search
     each epoch."""
     wanted = {training["number"] for together in job["rounds"] for training in together}
@@ -90,10 +90,10 @@ def trained(
     data: Data,
     job: dict[str, Any],
     gone: set[int],
-    mark: Fingerprint,
+    mark: Fingerprint | None,
 ) -> Iterator[dict[int, Any]]:
     """Make trainings of a job; what an epoch gave, by their numbers. Between two of them the caller may add to `gone`.
-    With tune.keep, the weights of the best epoch of each are written."""
+    mark: of the params, where the weights of the best epoch of each are to be written."""
     folder, weights = Path(job["folder"]), Path(job["weights"])
     numbers = [training["number"] for training in trainings]
     progress = {number: Progress() for number in numbers}
@@ -112,10 +112,10 @@ def trained(
                     else:
                         progress[number] = progress[number].after(what, own.train.monitor)
                         words[number] = in_words(what, progress[number], own, data)
-                        if params.tune.keep and progress[number].best_epoch == what.number:
+                        if mark and progress[number].best_epoch == what.number:
                             best[number] = what
                             program.note_best(lane)
-                        if words[number]["over"] and number in best:
+                        if mark and words[number]["over"] and number in best:
                             where = kept.of_training(weights, number, params.tune.seeds)
                             kept.write(where, own, data, program.best_weights(lane), best[number], mark)
                 yield words
@@ -233,7 +233,8 @@ def main() -> None:
     try:
         data = load_data()
         params = sized(on_own_gpu(settled(check(asked["params"]), data.schema.task), asked["place"]), data)
-        mark = fingerprint.of(params, data.schema)  # now, as the code may be edited while it searches
+        # now, as the code may be edited while it searches
+        mark = fingerprint.of(params, data.schema) if params.tune.keep else None
         assemble(params, data)  # what is wrong with all trials is no matter of one
         lanes = best_count(params, data, asked["lanes"]) if asked["probe"] else asked["lanes"]
         tell(ready=True, batch_size=params.train.batch_size, lanes=lanes)

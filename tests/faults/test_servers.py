@@ -2,6 +2,7 @@ import importlib.util
 import math
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,8 @@ def test_a_killed_server_is_gone_and_comes_back_with_its_runs(server):
     try:
         server.kill()
         assert group(leader) == []
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((servers.HOST, server.port), 5)
         with pytest.raises(MlflowException, match=r"Connection (refused|reset)"):  # reset: one that was still open
             client.get_run(run_id)
     finally:
