@@ -20,7 +20,7 @@ repro: setup ## Run what must run of the pipeline: prepare, train, validate, eva
 	@.venv/bin/python -m src.reuse
 
 test: setup ## Run the tests, all but those that need a browser or much time (ARGS="..." for pytest)
-	@exec .venv/bin/python -m pytest tests -m "not browser and not faults" -n 2 --dist worksteal $(ARGS)
+	@exec .venv/bin/python -m pytest tests -m "not browser and not faults" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m browser $(ARGS)

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bench import report
+from bench import report, sweep
 from src import cli
 from src.params import Params, changed
 
 if TYPE_CHECKING:
-    from src.tracking.sweep import Trial
     from src.tune.crew import Crew
 
 DATA = {
@@ -59,10 +58,10 @@ def measure(name: str, rounds: int, trials: int) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as place, chdir(place):
         with redirect_stdout(sys.stderr):
             prepare(params)
-        with Crew(params, 1) as crew:
+        with Crew(params, 1) as crew, Crew(guided, 1) as other:
             for seed in range(rounds):
                 plain = search(changed(params, {"seed": seed}), crew)
-                better = search(changed(guided, {"seed": seed}), crew)
+                better = search(changed(guided, {"seed": seed}), other)
                 wanted, spent = plain["best"].min(), int(plain["epochs"].sum())
                 good = better["best"] <= wanted
                 # with those that were trained beside the one that is as good
@@ -80,16 +79,9 @@ def search(params: Params, crew: Crew) -> pd.DataFrame:
     from src.tune.search import Search
 
     with study.opened(params, schemas.load()) as tuning:
-        found = Search(tuning, params, crew, params.tune.trials, Unsaid()).trials()  # type: ignore[arg-type]
+        found = Search(tuning, params, crew, params.tune.trials, sweep.Unsaid()).trials()  # type: ignore[arg-type]
         ended = [(trial.best, len(trial.records)) for trial in found if trial]
     return pd.DataFrame(ended, columns=["best", "epochs"]).fillna(math.inf)
-
-
-class Unsaid:
-    """In place of a study in MLflow, which the number of epochs does not depend on."""
-
-    def log(self, trials: list[Trial]) -> None:
-        pass
 
 
 if __name__ == "__main__":

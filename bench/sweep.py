@@ -4,6 +4,7 @@ Each way tries as many trials of the same training on digits, by TPE, without pr
 an MLflow store of its own:
 
   lanes       python -m src.tune, as it is
+  untracked   the same with nothing of it for MLflow
   one by one  the same with tune.lanes: 1
   optuna      a study in SQLite, the loop of PyTorch's tutorials over DataLoaders, `mlflow.log_metrics` each epoch
   ray         Ray Tune with OptunaSearch and its MLflow callback, the same loop in processes of one core
@@ -20,11 +21,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -32,6 +33,11 @@ from bench import report, turns
 from src import cli
 from src.errors import InputError
 from src.params import Params, changed
+
+if TYPE_CHECKING:
+    from src.tracking.sweep import Trial
+    from src.tune.crew import Crew
+    from src.tune.study import Tuning
 
 SPACE = {"train.lr": {"low": 1e-4, "high": 0.3, "log": True}, "train.optimizer": ["sgd", "adam", "adamw"]}
 WORKERS = 2
@@ -51,10 +57,11 @@ WORKLOADS = {
     "mlp": Work({"model.name": "mlp", "model.widths": [64], "train.epochs": 20}, 64),
     "cnn": Work({"model.name": "cnn", "model.channels": [8, 16], "train.epochs": 5}, 32),
 }
-WAYS = {"mlp": ["lanes", "one by one", "optuna", "ray"], "cnn": ["lanes", "one by one"]}
+WAYS = {"mlp": ["lanes", "untracked", "one by one", "optuna", "ray"], "cnn": ["lanes", "one by one"]}
 AIMS = {
     ("mlp", "optuna"): "at least 15",
     ("mlp", "one by one"): "at least 5",
+    ("mlp", "untracked"): "at least 0.98",
     ("mlp", "ray"): "",
     ("cnn", "one by one"): "at least 2.5",
 }
@@ -125,6 +132,22 @@ def run(workload: str, way: str, seed: int, trials: int) -> None:
     print(json.dumps(facts))
 
 
+class Unsaid:
+    """In place of a study in MLflow."""
+
+    def log(self, trials: Sequence[Trial]) -> None:
+        pass
+
+
+def untracked(params: Params) -> dict[str, float]:
+    from src.data import schema as schemas
+    from src.tune import search, study
+    from src.tune.crew import Crew
+
+    with study.opened(params, schemas.load()) as tuning, Crew(params, search.most_lanes(params)) as crew:
+        return searched(params, tuning, crew, Unsaid())
+
+
 def loopline(params: Params) -> dict[str, float]:
     from src.data import schema as schemas
     from src.tracking import courier, store, sweep
@@ -134,16 +157,24 @@ def loopline(params: Params) -> dict[str, float]:
     schema = schemas.load()
     store.experiment(store.connect(params.tracking), params.tracking)  # the first one makes the store
     courier.start()
-    with Crew(params, search.most_lanes(params)) as crew, study.opened(params, schema) as tuning:
+    with study.opened(params, schema) as tuning, Crew(params, search.most_lanes(params)) as crew:
         with sweep.begin(params, tuning.study.study_name, schema) as parent:
             start = time.perf_counter()
-            for _ in search.Search(tuning, params, crew, params.tune.trials, parent).trials():
-                pass
-            over = time.perf_counter()
-            cli.say(f"{crew.lanes} lanes")
-        told = time.perf_counter()
-        best = study.ranking(tuning.study)[0].value
-    return {"sweep": over - start, "told": told - start, "best": best or 0.0}
+            facts = searched(params, tuning, crew, parent)
+        return {**facts, "told": time.perf_counter() - start}
+
+
+def searched(params: Params, tuning: Tuning, crew: Crew, parent: Any) -> dict[str, float]:
+    """Search; how long it took, and the best that it found."""
+    from src.tune import study
+    from src.tune.search import Search
+
+    start = time.perf_counter()
+    for _ in Search(tuning, params, crew, params.tune.trials, parent).trials():
+        pass
+    over = time.perf_counter()
+    cli.say(f"{crew.lanes} lanes")
+    return {"sweep": over - start, "told": over - start, "best": study.ranking(tuning.study)[0].value or 0.0}
 
 
 def plain(params: Params, lr: float, name: str, after_epoch: AfterEpoch) -> float:
@@ -257,6 +288,7 @@ def ray_tune(params: Params) -> dict[str, float]:
 KINDS = ["sgd", "adam", "adamw"]
 RUNS: dict[str, Callable[[Params], dict[str, float]]] = {
     "lanes": loopline,
+    "untracked": untracked,
     "one by one": loopline,
     "optuna": optuna_alone,
     "ray": ray_tune,

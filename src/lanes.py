@@ -42,7 +42,7 @@ def obstacle(trainers: Sequence[Trainer]) -> str | None:
 
 
 class Lanes:
-    """Trainings from their first epoch on. `trainers` and `train` have one entry a lane, in the same order; the batches
+    """Trainings, from where they are. `trainers` and `train` have one entry a lane, in the same order; the batches
     may differ in their seed alone. ValueError for networks that are not of one architecture.
 
     numbers: the lanes that are left, by their place in `trainers`.
@@ -59,13 +59,13 @@ class Lanes:
         for _, lanes in groupby(self.numbers, kinds.__getitem__):
             optimizers = [trainers[lane].optimizer for lane in lanes]
             self._rules.append(RULES[type(optimizers[0])](optimizers, self._network.flat))  # type: ignore[arg-type]
-        self._best: dict[int, dict[str, Tensor]] = {}
         self._arrange()
 
-    def fit(self, last: int) -> Iterator[Told]:
-        """Train all lanes to the epoch `last`, counted from 1; after each epoch, what it gave each lane. A lane whose
-        loss is not finite gives its RunError, and is out. Between two epochs the caller may `drop` lanes."""
-        for number in range(1, last + 1):
+    def fit(self, last: int, first: int = 1) -> Iterator[Told]:
+        """Train all lanes to the epoch `last`, counted from 1, from where their trainers are: before the epoch `first`.
+        After each epoch, what it gave each lane. A lane whose loss is not finite gives its RunError, and is out.
+        Between two epochs the caller may `drop` lanes."""
+        for number in range(first, last + 1):
             if not self.numbers:
                 return
             yield self._epoch(number)
@@ -86,13 +86,19 @@ class Lanes:
             self._network.keep(torch.tensor(left))
             self._arrange()
 
-    def note_best(self, lane: int) -> None:
-        """Note the weights of a lane as its best so far, between two epochs."""
-        self._best[lane] = self._network.state(self.numbers.index(lane))
+    def weights(self, lane: int) -> dict[str, Tensor]:
+        """Those of a lane between two epochs, as a state_dict on the CPU."""
+        return self._network.state(self.numbers.index(lane))
 
-    def best_weights(self, lane: int) -> dict[str, Tensor]:
-        """Those noted last, as a state_dict on the CPU."""
-        return self._best[lane]
+    def write_back(self) -> None:
+        """Bring the trainers of the lanes that are left to where these are, between two epochs."""
+        for lane in self.numbers:
+            self._trainers[lane].model.load_state_dict(self.weights(lane))
+        first = 0
+        for rule in self._rules:
+            own = self.numbers[first : first + len(rule)]
+            rule.write_back([self._trainers[lane].optimizer for lane in own])  # type: ignore[misc]
+            first += len(own)
 
     def _arrange(self) -> None:
         """What follows from the lanes that are left."""
@@ -207,7 +213,11 @@ class Rule:
         self._single = {
             name: torch.tensor(values, dtype=torch.float64).unsqueeze(1).to(like) for name, values in each.items()
         }
-        self._kept: dict[str, Tensor] = {}
+        none = [torch.zeros_like(parameter) for parameter in optimizers[0].params]
+        self._kept = {
+            name: torch.stack([flat(optimizer.state.get(name, none)) for optimizer in optimizers]) for name in self.kept
+        }
+        self._step_count = optimizers[0].step_count.clone()
 
     def __len__(self) -> int:
         """Lanes that it moves."""
@@ -221,11 +231,24 @@ class Rule:
 
     def move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
         """One step. Gradients may be written over."""
-        self._kept = self._kept or {name: torch.zeros_like(weights) for name in self.kept}
+        self._step_count.add_(1)
         self._move(weights, gradients, rate)
+
+    def write_back(self, optimizers: Sequence[Fused]) -> None:
+        """Bring the optimizers of the lanes, in their order, to where these are."""
+        for row, optimizer in enumerate(optimizers):
+            optimizer.step_count.copy_(self._step_count)
+            for name, parts in optimizer.state.items():
+                own = self._kept[name][row].split([part.numel() for part in parts])
+                for part, values in zip(parts, own, strict=True):
+                    part.copy_(values.view_as(part))
 
     def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
         raise NotImplementedError
+
+
+def flat(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
 
 
 class SGDRule(Rule):
@@ -250,12 +273,11 @@ class AdamRule(Rule):
 
     def __init__(self, optimizers: Sequence[Fused], like: Tensor) -> None:
         super().__init__(optimizers, like)
-        self._step_count = torch.zeros((), device=like.device)
         self._settings |= {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0}
 
     def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
         moves, averages = self._kept["moves"].zero_(), ([self._kept["exp_avg"]], [self._kept["exp_avg_sq"]])
-        torch._fused_adam_([moves], [gradients], *averages, [], [self._step_count.add_(1)], **self._settings)
+        torch._fused_adam_([moves], [gradients], *averages, [], [self._step_count], **self._settings)
         weights.mul_(1 - rate * self._single["weight_decay"]).addcmul_(moves, rate)
 
 

@@ -39,6 +39,7 @@ from src.sections import Train
 from src.tracking.history import History, Steps
 
 Watch = Callable[[Trainer, Batches], None]
+Assembled = tuple[Trainer, Batches, Batches]  # with the batches of train and of val
 
 
 class Data(NamedTuple):
@@ -156,7 +157,7 @@ def sized(params: Params, data: Data) -> Params:
     return changed(params, {"train.batch_size": chosen})
 
 
-def assemble(params: Params, data: Data) -> tuple[Trainer, Batches, Batches]:
+def assemble(params: Params, data: Data) -> Assembled:
     """Everything a training needs, on its device: the trainer, and the batches of train and val."""
     where = device.select(params.train.device)
     settings, size = params.train, params.train.batch_size

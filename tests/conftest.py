@@ -84,6 +84,10 @@ class Project:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
 
+    def copy(self, path: Path) -> "Project":
+        """As it is now. What its store has of artifacts stays where it was."""
+        return Project(shutil.copytree(self.path, path, symlinks=True))
+
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command; both of its streams go to its stdout."""
         options = {"cwd": self.path, "env": self.environment, "stdin": subprocess.DEVNULL, **options}
@@ -172,18 +176,28 @@ def new_project(template, empty_store, tmp_path):
     """new_project(name) → a Project of its own."""
 
     def make(name="project", store=True):
-        shutil.copytree(template, tmp_path / name, symlinks=True)
+        project = Project(template).copy(tmp_path / name)
         if store:
-            shutil.copy2(empty_store, tmp_path / name / "mlflow.db")
-        return Project(tmp_path / name)
+            shutil.copy2(empty_store, project.path / "mlflow.db")
+        return project
 
     return make
 
 
 @pytest.fixture(scope="session")
+def with_wine(template, empty_store, tmp_path_factory):
+    """A Project in which wine is prepared, and nothing else has been made. To be copied, not changed."""
+    project = Project(template).copy(tmp_path_factory.mktemp("wine") / "project")
+    shutil.copy2(empty_store, project.path / "mlflow.db")
+    project.set(**{"prepare.source": "wine"})
+    project.run("dvc", "repro", "--quiet", "prepare")
+    return project
+
+
+@pytest.fixture(scope="session")
 def finished(template, empty_store, tmp_path_factory):
     """A Project that has run once, on small data for two epochs. To be copied, not changed."""
-    project = Project(shutil.copytree(template, tmp_path_factory.mktemp("finished") / "project", symlinks=True))
+    project = Project(template).copy(tmp_path_factory.mktemp("finished") / "project")
     shutil.copy2(empty_store, project.path / "mlflow.db")
     project.set(**{"prepare.source": "wine", "train.epochs": 2, "train.warmup_epochs": 1, "train.device": "cpu"})
     project.run("dvc", "repro", "--quiet")

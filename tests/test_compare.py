@@ -32,7 +32,7 @@ RUNS = [
     ("odd", {"seed": "1", "train.lr": "0.1"}, {"best_val/loss": math.nan, "val/accuracy": math.inf}, {}),
     ("it's", {"seed": "1", "train.lr": "0.1"}, {"lr": 0.1}, {}),
     ("tune-x", {"seed": "0", "train.lr": "0.2"}, {"best_val/loss": 0.01}, {"role": "study"}),
-    ("trial-000", {"seed": "0", "train.lr": "0.2"}, {"best_val/loss": 0.01}, {runs.PARENT: "tune-x"}),
+    ("trial-000", {"seed": "0", "train.lr": "0.2"}, {"best_val/loss": 0.01}, {runs.PARENT: "tune-x", "study": "x"}),
 ]
 
 
@@ -129,9 +129,12 @@ def test_runs_that_differ_in_their_seed_alone_are_a_mean_with_its_deviation(comp
 
 
 def test_trials_are_shown_when_asked_for_and_the_run_of_a_study_never(compare):
-    names = [row[0] for row in rows(compare("--trials"))]
-    assert "trial-000" in names
-    assert "tune-x" not in names
+    header, *table = rows(compare("--trials"))
+    place = header.index("study") + 1  # date and time are two words
+    of_study = {row[0]: row[place] for row in table[: len(RUNS) - 1]}
+    assert of_study["trial-000"] == "x"
+    assert of_study["seed1"] == "-"
+    assert "tune-x" not in of_study
     assert "trial-000" not in [row[0] for row in rows(compare())]
 
 

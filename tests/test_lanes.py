@@ -122,6 +122,27 @@ def test_a_lane_gives_the_epochs_of_its_training_alone(prepared_data, model):
         check_equal(given, alone(one, data))
 
 
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_trainings_go_on_from_where_lanes_have_left_them(prepared_data, model):
+    few = {"train.epochs": 4, "train.batch_size": 32, "model.name": model, "model.widths": [12], "model.channels": [4]}
+    params, data = prepared_data("digits" if model == "cnn" else "wine", **few, **{"model.dropout": 0.0})
+    data = data._replace(train=data.train._replace(inputs=data.train.inputs[:120], targets=data.train.targets[:120]))
+    settings = list(variants(params))
+    entries = [in_float64(own, data) for own in settings]
+    program = lanes.Lanes([entry[0] for entry in entries], [entry[1] for entry in entries], entries[0][2])
+    for number, _ in enumerate(program.fit(2), 1):
+        program.drop([0] if number == 1 else [])
+    program.write_back()
+    left = range(1, len(settings), 2)  # some go on as lanes, the others alone
+    program = lanes.Lanes([entries[lane][0] for lane in left], [entries[lane][1] for lane in left], entries[0][2])
+    told = list(program.fit(4, 3))
+    for place, lane in enumerate(left):
+        check_equal([epoch[place] for epoch in told], alone(settings[lane], data)[2:])
+    for lane in range(2, len(settings), 2):
+        trainer, train, val = entries[lane]
+        check_equal(list(loop.fit(trainer, train, val, 3, 4)), alone(settings[lane], data)[2:])
+
+
 OF_TASKS = [(name, task) for name, loss in LOSSES.items() for task in loss.tasks]
 
 

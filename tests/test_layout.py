@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def imports(name: str) -> set[str]:
     return {module.split(".")[0] for module in modules(name)} - {"src", "stages"} | own
 
 
+@cache
 def modules(name: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):

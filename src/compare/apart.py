@@ -13,6 +13,7 @@ from src.tracking.runs import Found
 BEST_VAL, VAL, TEST = "best_val/", "val/", "test/"  # of the model that was kept; of the last epoch; of the model again
 IDLE = ("tracking.", "tune.", "validate.", "train.checkpoint")  # params that shape no number
 TRAITS = ("data.digest", "data.source", "code.digest", "git.commit", "git.dirty", "fingerprint")  # tags
+STUDY = "study"  # tag of a trial
 SHORT = 8  # characters of an id or a digest: enough to tell them apart
 
 

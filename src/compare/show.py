@@ -76,7 +76,7 @@ def _facts(run: Found, params: list[str], shown: list[str]) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.started)),
         "params": {key: run.params.get(key) for key in params},
         "metrics": {key: _finite(run.metrics.get(key, math.nan)) for key in shown},
-        "tags": {key: run.tags.get(key) for key in apart.TRAITS},
+        "tags": {key: run.tags.get(key) for key in (*apart.TRAITS, apart.STUDY)},
     }
 
 
@@ -98,11 +98,12 @@ def _finite(value: float) -> float | None:
 
 def _listed(runs: list[Found], shown: list[str]) -> Grid:
     params = apart.differing(runs)
-    header = ["name", "id", "status", "started", *params, *shown]
+    of_study = [apart.STUDY] if any(apart.STUDY in run.tags for run in runs) else []
+    header = ["name", "id", "status", "started", *of_study, *params, *shown]
     first = len(header) - len(shown)
     rows, marked = [], set()
     for run in runs:
-        about = [run.name, run.run_id[:SHORT], run.status, when(run)]
+        about = [run.name, run.run_id[:SHORT], run.status, when(run), *(run.tags.get(tag, NONE) for tag in of_study)]
         rows.append(about + [run.params.get(key, NONE) for key in params] + _numbers(run, shown))
     for place, key in enumerate(shown, first):
         marked |= {(row, place) for row in _best(runs, key)}

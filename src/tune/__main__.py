@@ -10,6 +10,8 @@ from src import cli
 
 if TYPE_CHECKING:
     from src.params import Params
+    from src.tracking.sweep import Sweep
+    from src.tune.study import Tuning
 
 
 def main() -> None:
@@ -28,46 +30,29 @@ def main() -> None:
 
     courier.start()
     _prepare(settings)
-    from rich.console import Console
-
-    from src import files, paths
     from src.data import schema as schemas
     from src.tracking import sweep
-    from src.tune import pictures, report, search, study
-    from src.tune.crew import Crew
+    from src.tune import report, search, study
+    from src.tune.crew import Crew, batch_size
 
     schema = schemas.load()
     settings = params.settled(settings, schema.task)
     objectives.check(settings)
-    sought = objectives.of(settings)
+    settings = params.changed(settings, {"train.batch_size": batch_size(settings)})
     total = search.total(settings)
-    with ExitStack() as held:
-        crew = held.enter_context(Crew(settings, search.most_lanes(settings)))
-        settings = params.changed(settings, {"train.batch_size": crew.batch_size})
-        tuning = held.enter_context(study.opened(settings, schema, options.warm_start))
+    with study.opened(settings, schema, options.warm_start) as tuning, ExitStack() as held:
         running = tuning.study
+        report.check_choice(running, options.trial, total)
+        crew = None
+        if search.is_done(running, settings):
+            cli.say(f"{len(study.finished(running))} trials have ended, and no more are asked for (--trials N, in all)")
+        else:
+            most = search.most_lanes(settings)
+            crew = held.enter_context(Crew(settings, most, tuning.lanes(most)))
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
-        report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
-        report.check(running)
-        result = report.summary(running, sought, options.trial)
-        words = report.in_words(result)
-        Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
-        files.write_json(paths.REPORTS / "tune.json", result)
-        paths.STUDY.mkdir(parents=True, exist_ok=True)
-        table = paths.STUDY / "trials.csv"
-        files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
-        labels = [objective.label for objective in sought]
-        told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
-        kept = tuning.kept()
-        parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
-    print(words)
-    if settings.tune.keep:
-        models = [
-            path.parent.relative_to(paths.root()) for folder in kept for path in sorted(folder.rglob("model.json"))
-        ]
-        print(f"weights, of the best first: {', '.join(map(str, models)) or 'none'}")
-        if len(kept) < settings.tune.keep:
-            print(f"  of {len(kept)} trials: those of others were dropped when they ended")
+        if crew:
+            report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
+        result = _report(tuning, settings, parent, options.trial)
     _conclude(options, result)
 
 
@@ -93,6 +78,37 @@ def _options() -> argparse.Namespace:
     )
     then.add_argument("--export", action="store_true", help="print the `dvc exp run` that trains with the best values")
     return parser.parse_args()
+
+
+def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int | None) -> dict[str, Any]:
+    """Show what was found, write it into reports/, and have MLflow told; the result, as in reports/tune.json."""
+    from rich.console import Console
+
+    from src import files, paths
+    from src.tune import objectives, pictures, report
+
+    running, sought = tuning.study, objectives.of(settings)
+    report.check(running)
+    result = report.summary(running, sought, chosen)
+    words = report.in_words(result)
+    Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
+    files.write_json(paths.REPORTS / "tune.json", result)
+    paths.STUDY.mkdir(parents=True, exist_ok=True)
+    table = paths.STUDY / "trials.csv"
+    files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
+    labels = [objective.label for objective in sought]
+    told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
+    kept = tuning.kept()
+    parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
+    print(words)
+    if settings.tune.keep:
+        found = [
+            path.parent.relative_to(paths.root()) for folder in kept for path in sorted(folder.rglob("model.json"))
+        ]
+        print(f"weights, of the best first: {', '.join(map(str, found)) or 'none'}")
+        if len(kept) < settings.tune.keep:
+            print(f"  of {len(kept)} trials: those of others were dropped when they ended")
+    return result
 
 
 def _conclude(options: argparse.Namespace, result: dict[str, Any]) -> None:

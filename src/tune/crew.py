@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from src import cli
 from src.errors import InputError, RunError
-from src.params import Params
+from src.params import Params, changed
 from src.tracking.courier import SOURCES
 
 COMMAND = [sys.executable, "-c", "from src.tune.worker import main; main()"]
@@ -69,20 +69,29 @@ class Worker:
         heard.put(Heard(self, None))
 
 
+def batch_size(params: Params) -> int:
+    """The number that "auto" stands for, which a process finds that is started for it."""
+    if params.train.batch_size != "auto":
+        return params.train.batch_size
+    with Crew(changed(params, {"tune.workers": 1}), 1, 1) as crew:
+        return crew.batch_size
+
+
 class Crew:
-    """The workers of one search, inside `with`. most: trials that each may train as one program, where tune.lanes is
-    "auto".
+    """The workers of one search, inside `with`. lanes: trainings that each makes as one program; None has the first of
+    them measure how many are best, `most` at most.
 
     batch_size, lanes: the numbers that "auto" stood for.
     """
 
-    def __init__(self, params: Params, most: int) -> None:
-        lanes, count = params.tune.lanes, params.tune.workers
-        is_auto = lanes == "auto"
+    def __init__(self, params: Params, most: int, lanes: int | None = None) -> None:
+        count = params.tune.workers
+        if params.tune.lanes != "auto":
+            lanes = params.tune.lanes
         self._asked: Words = {
             "params": params.model_dump(by_alias=True),
-            "probe": is_auto,
-            "lanes": most if is_auto else lanes,
+            "probe": lanes is None,
+            "lanes": lanes or most,
         }
         self._heard: SimpleQueue[Heard] = SimpleQueue()
         found = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -146,6 +146,18 @@ def check(running: Study) -> None:
         )
 
 
+def check_choice(running: Study, chosen: int | None, total: int) -> None:
+    """InputError when no trial `chosen` can have completed once `total` have ended, those taken over not counted."""
+    there = {trial.number: trial.state for trial in running.get_trials(deepcopy=False)}
+    last = max(total + len(study.taken(running)), len(there)) - 1
+    if chosen is None or there.get(chosen) in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
+        return
+    if chosen in there:
+        raise InputError(f"--trial {chosen}: it did not complete, but ended as {there[chosen].name.lower()}")
+    if not 0 <= chosen <= last:
+        raise InputError(f"--trial {chosen}: there is none with this number, they go from 0 to {last}")
+
+
 def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
     """The search in numbers: how many trials ended how, the best, or the one that was `chosen`, and the first, with the
     current params where they lie in the space. InputError when there is no such trial."""

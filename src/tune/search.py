@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+from optuna.study import Study
 from optuna.trial import TrialState
 
 from src import params as all_params
@@ -25,6 +26,16 @@ def total(params: Params) -> int:
     return min(wanted, math.prod(map(len, space.grid(params).values()))) if params.tune.sampler == "grid" else wanted
 
 
+def is_done(running: Study, params: Params) -> bool:
+    """Whether a study has all that is asked of it, so that no trial is to be made."""
+    return len(study.finished(running)) >= total(params) or is_stuck(running, params.tune.patience)
+
+
+def is_stuck(running: Study, patience: int | None) -> bool:
+    """Whether the last `patience` trials were no better than one before them."""
+    return patience is not None and study.since_best(running) >= patience
+
+
 def most_lanes(params: Params) -> int:
     """Trainings that a worker may make at once: where trials are chosen or pruned by those that are over, half of all
     are begun with nothing to go by."""
@@ -39,7 +50,8 @@ class Search:
     def __init__(self, tuning: Tuning, params: Params, crew: Crew, total: int, sweep: Sweep) -> None:
         self._tuning, self._params, self._crew, self._total, self._sweep = tuning, params, crew, total, sweep
         self._start = time.monotonic()
-        self._together = max(tuning.lanes(crew.lanes) // objectives.abreast(params), 1)
+        tuning.note_lanes(most_lanes(params), crew.lanes)
+        self._together = max(crew.lanes // objectives.abreast(params), 1)
         self._objectives = [objective.name for objective in objectives.of(params)]
         # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
         self._drops = params.tune.seeds > 1 or params.tune.pruner != "none"
@@ -111,7 +123,7 @@ class Search:
         settings = self._params.tune
         if settings.minutes is not None and time.monotonic() - self._start > 60 * settings.minutes:
             return True
-        return settings.patience is not None and study.since_best(self._tuning.study) >= settings.patience
+        return is_stuck(self._tuning.study, settings.patience)
 
     def _hear(self, heard: Heard) -> None:
         worker, words = heard

@@ -44,7 +44,8 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
                 cli.say(warm.take_over(tuning.study, params, mark))
             warm.sign(tuning.study, params, mark)
             _begin(tuning.study, params)
-            shutil.rmtree(tuning.weights, ignore_errors=True)  # of a study of this name whose journal is gone
+            for folder in (tuning.weights, tuning.checkpoints):  # of a study of this name whose journal is gone
+                shutil.rmtree(folder, ignore_errors=True)
         elif takes_over:
             cli.say("--warm-start: this study has begun already")
         tuning.put_back()
@@ -73,15 +74,18 @@ class Tuning:
             asked.set_user_attr("searcher", _searcher())
         return asked
 
-    def lanes(self, measured: int) -> int:
-        """Trainings in one program: tune.lanes, or where that is "auto" what was measured when the study was begun, as
-        trials that are chosen together do not learn from each other."""
-        if self._params.tune.lanes != "auto":
-            return self._params.tune.lanes
-        if "lanes" not in self.study.user_attrs:
-            cli.say(f"tune.lanes: {measured} for all of this study")
-            self.study.set_user_attr("lanes", measured)
-        return self.study.user_attrs["lanes"]
+    def lanes(self, most: int) -> int | None:
+        """Trainings in one program, as they were measured for an earlier search with the same `most`: a search that was
+        killed has to go on with them, as trials that are chosen together do not learn from each other."""
+        noted = self.study.user_attrs.get("lanes", {})
+        return noted.get("count") if noted.get("most") == most else None
+
+    def note_lanes(self, most: int, measured: int) -> None:
+        """Have the searches that follow use them, unless the study is shared with other machines."""
+        if self._params.tune.lanes == "auto" and self.lanes(most) is None:
+            cli.say(f"tune.lanes: {measured}, as measured")
+            if self._journal:
+                self.study.set_user_attr("lanes", {"most": most, "count": measured})
 
     @property
     def can_hold(self) -> bool:

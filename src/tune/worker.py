@@ -22,19 +22,20 @@ from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
 from src.fingerprint import Fingerprint
-from src.lanes import Lanes, obstacle
+from src.lanes import obstacle
 from src.loop import Epoch
 from src.params import Params, changed, check, settled
 from src.training import Data, Progress, assemble, load_data, sized
 from src.tune import kept, objectives
 from src.tune.alone import Alone
+from src.tune.together import Together
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
 TIMED = 3  # epochs of it
 GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
 
-Program = Lanes | Alone
+Program = Together | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
 answers = sys.stdout
 said: set[str] = set()  # why trials could not be lanes
@@ -51,7 +52,7 @@ def programs(
         why = obstacle([trainer for trainer, _, _ in entries])
         if why is None:
             try:
-                together = Lanes([entry[0] for entry in entries], [entry[1] for entry in entries], entries[0][2])
+                together = Together(settings, entries, data, folders)
             except ValueError as error:
                 why = str(error)
             else:
@@ -170,7 +171,7 @@ def best_count(params: Params, data: Data, most: int) -> int:
         seeds = objectives.abreast(params)
         lanes = [changed(params, {"seed": (params.seed + place % seeds) % 2**32}) for place in range(count)]
         program = next(programs(lanes, few))[1]
-        if not isinstance(program, Lanes):
+        if not isinstance(program, Together):
             break
         try:
             taken = seconds(program) / count

@@ -70,3 +70,19 @@ def test_only_trials_that_have_ended_and_are_not_among_the_best_lose_their_weigh
     assert [path.name for path in kept.best(tmp_path, ranked, 2)] == ["trial-8", "trial-3"]
     kept.remove_others(tmp_path, ranked, ranked, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"trial-8", "trial-3", f"trial-{running}"}
+
+
+def test_a_trial_that_fails_leaves_no_weights(new_project):
+    project = new_project()
+    space = {"train.lr": [0.001, 100.0], "train.optimizer": ["sgd", "adam"]}
+    grid = {"tune.space": space, "tune.sampler": "grid", "tune.pruner": "none", "tune.trials": 4}
+    few = {"prepare.source": "diabetes", "task": "regression", "train.epochs": 3, "train.warmup_epochs": 0.0}
+    project.set(**{**few, **grid, "train.patience": 1, "tune.seeds": 2, "tune.keep": 4})
+    printed = project.run("python", "-m", "src.tune")
+    found = project.report("tune")["trials"]
+    assert found["fail"]
+    assert found["complete"] + found["fail"] == 4
+    (study,) = (project.path / "models/tune.weights").iterdir()
+    assert len(list(study.iterdir())) == found["complete"]
+    assert all(len(list(folder.glob("seed-*/model.json"))) == 2 for folder in study.iterdir())
+    assert f"of {found['complete']} trials" in printed

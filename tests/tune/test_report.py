@@ -72,6 +72,18 @@ def test_another_trial_can_be_taken_but_none_that_did_not_complete():
             report.summary(made, [LOSS], number)
 
 
+def test_a_trial_that_can_never_be_taken_is_refused_at_once():
+    made = study_of([LOSS], [[2.0]], [[1.0]])
+    made.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={"values": {}}))
+    for number in (None, 0, 1, 3, 4):  # those that are to come may complete
+        report.check_choice(made, number, 5)
+    with pytest.raises(InputError, match="--trial 2: it did not complete, but ended as pruned"):
+        report.check_choice(made, 2, 5)
+    for number in (-1, 5):
+        with pytest.raises(InputError, match=f"--trial {number}: there is none with this number, they go from 0 to 4"):
+            report.check_choice(made, number, 5)
+
+
 def test_the_table_has_a_row_for_every_trial():
     made = study_of([LOSS], [[2.0, 4.0]], [[1.0, 1.0]])
     attrs = {"values": {"train.lr": 9.0}, "by_seed": None, "best_epochs": [1, 2]}

@@ -14,11 +14,10 @@ QUICK = {"prepare.source": "wine", "train.epochs": 6, "train.warmup_epochs": 1.0
 
 
 @pytest.fixture
-def project(new_project):
+def project(with_wine, tmp_path):
     """A clone with prepared data, the test split gone: tuning must do without."""
-    project = new_project()
+    project = with_wine.copy(tmp_path / "project")
     project.set(**QUICK)
-    project.run("dvc", "repro", "--quiet", "prepare")
     (project.path / "data/prepared/test.safetensors").unlink()
     return project
 
@@ -77,7 +76,10 @@ def check_apply(project):
     wanted = {"lr": best.data.params["train.lr"], "optimizer": best.data.params["train.optimizer"]}
     assert all(line in {f"{key}: {value}" for key, value in wanted.items()} for line in changed)
     # tuned params are not part of what a study is: after --apply it is still the same one
-    assert not re.findall(r"^trial \d+ (complete|pruned)", tune(project, "--trials", "7"), re.MULTILINE)
+    again = tune(project, "--trials", "7")
+    assert "7 trials have ended, and no more are asked for" in again
+    assert not re.findall(r"^trial \d+ (complete|pruned)", again, re.MULTILINE)
+    assert "they go from 0 to 6" in tune(project, "--trials", "7", "--trial", "7", code=2)
     # and the pipeline has run with just what the trial had
     (run,) = [run for run in project.runs() if "tuned.study" in run.data.tags]
     assert (run.info.status, run.data.params["train.lr"]) == ("FINISHED", wanted["lr"])
@@ -117,7 +119,6 @@ def test_trials_of_several_seeds_and_then_several_objectives(project):
 
 def test_a_killed_search_goes_on_to_the_same_total(project):
     project.set(**{**QUICK, "train.epochs": 60, "tune.pruner": "none"})
-    project.run("dvc", "repro", "--quiet", "prepare")
     search = project.start("python", "-m", "src.tune", "--trials", "8")
     deadline = time.monotonic() + 300
     while len(children(project)) < 2:

@@ -1,6 +1,5 @@
 """Workers that are really killed, and searches too: no trial is lost, and none is counted twice."""
 
-import json
 import signal
 import threading
 import time
@@ -12,6 +11,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+
+from src import checkpoints
+from src.errors import InputError
+from src.saving import records
 
 pytestmark = pytest.mark.pipeline
 
@@ -27,10 +30,9 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @pytest.fixture
-def project(new_project):
-    project = new_project()
+def project(with_wine, tmp_path):
+    project = with_wine.copy(tmp_path / "project")
     project.set(**SHORT)
-    project.run("dvc", "repro", "--quiet", "prepare")
     return project
 
 
@@ -125,33 +127,35 @@ def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
     assert values() == whole
 
 
-def test_a_trial_that_takes_long_goes_on_from_its_checkpoint_whoever_was_killed(project):
-    wide = {"model.name": "mlp", "model.widths": [2048, 2048, 2048], "train.epochs": 6, "tune.lanes": 1}
-    project.set(**{**SHORT, **wide, "prepare.source": "digits", "tune.trials": 1})
+@pytest.mark.parametrize(("lanes", "widths", "epochs"), [(1, [2048, 2048, 2048], 6), (3, [512, 512], 60)])
+def test_what_takes_long_goes_on_from_its_checkpoints_whoever_was_killed(project, lanes, widths, epochs):
+    long = {"model.name": "mlp", "model.widths": widths, "train.epochs": epochs, "train.checkpoint_seconds": 0.01}
+    project.set(**{**SHORT, **long, "prepare.source": "digits", "tune.trials": lanes, "tune.lanes": lanes})
     project.run("dvc", "repro", "--quiet", "prepare")
 
-    def speeds(epochs):
-        """Of each of the first epochs, once there are so many: a training that begins anew has others."""
+    def speeds(more_than):
+        """Of the first epochs, once checkpoints have more than so many: a training that begins anew has others."""
         deadline, found = time.monotonic() + 240, []
-        while len(found) < epochs:
+        while len(found) <= more_than:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-            for history in project.path.glob("models/tune.checkpoints/*/0/history.jsonl"):
-                found = [json.loads(line)["samples_per_second"] for line in history.read_text().splitlines(True)[:-1]]
+            for path in [*project.path.glob("models/tune.checkpoints/*/0/epoch-*.pt")]:
+                with suppress(InputError):  # it has just been removed
+                    found = max(found, [row["samples_per_second"] for row in records(checkpoints.read(path))], key=len)
         return found
 
     search = project.start("python", "-m", "src.tune")
-    first = speeds(2)
+    first = speeds(1)
     (worker,) = workers_of(search)
     worker.kill()
-    later = speeds(4)
+    later = speeds(len(first) + 1)
     search.kill()
     search.communicate()
     project.run("python", "-m", "src.tune")
-    check_whole(project, 1)
+    check_whole(project, lanes)
     (trial,) = [run for run in all_runs(project) if run.data.tags.get("trial") == "0"]
     history = project.client.get_metric_history(trial.info.run_id, "samples_per_second")
-    assert [metric.step for metric in history] == list(range(1, 7))
+    assert [metric.step for metric in history] == list(range(1, epochs + 1))
     told = [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
     assert told[: len(first)] == first
     assert told[: len(later)] == later
