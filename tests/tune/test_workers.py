@@ -127,7 +127,7 @@ def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
     assert values() == whole
 
 
-@pytest.mark.parametrize(("lanes", "widths", "epochs"), [(1, [2048, 2048, 2048], 6), (3, [512, 512], 60)])
+@pytest.mark.parametrize(("lanes", "widths", "epochs"), [(1, [1280, 1280, 1280], 6), (3, [512, 512], 60)])
 def test_what_takes_long_goes_on_from_its_checkpoints_whoever_was_killed(project, lanes, widths, epochs):
     long = {"model.name": "mlp", "model.widths": widths, "train.epochs": epochs, "train.checkpoint_seconds": 0.01}
     project.set(**{**SHORT, **long, "prepare.source": "digits", "tune.trials": lanes, "tune.lanes": lanes})
