@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from src import files
 from src.journal import Record
 from src.sections import Tracking
-from src.tracking import history, logged, store
+from src.tracking import history, logged, store, whole
 from src.tracking.history import History, Steps
 from src.tracking.outbox import Event, Outbox, status_of
+from src.tracking.whole import metrics_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,8 @@ class Replica:
         self._events, self._load, self._epochs, self._steps = sent["events"], sent["load"], 0, 0
         self._step_points = tracking.step_points
         self._known: dict[str, set[int]] = {}
-        self._trials: set[str] = set()  # keys of those that were told
+        self._told: set[str] = set()  # keys of trials
+        self._address = store.uri(wanted)
         self._is_new_run = False
         self._begun = time.time() if sent["run_id"] else 0.0  # what was said before may have been told, and not noted
         self.run_id: str | None = None
@@ -62,24 +63,33 @@ class Replica:
             self._epochs, self._steps, self._load = epochs, told_steps, load
             if readings:
                 self._note()  # they are not compared with what MLflow has
-        for place, event in enumerate(events, start=1):
+        while events:
+            told = whole.leading(events)
             try:
-                EVENTS[event["do"]](self, event)
+                self._tell(told)
             except Exception:
-                if event["do"] in FILES:
-                    self._behind(events[place:])
+                if events[0]["do"] in FILES:
+                    self._behind(events[1:])
                 raise
-            self._events += 1
+            events = events[len(told) :]
+            self._events += len(told)
             self._note()
         said = self._box.said()
         return len(said) == self._events and status_of(said) != "RUNNING"
+
+    def _tell(self, events: list[Event]) -> None:
+        """Tell an event, or trials that follow one another."""
+        if events[0]["do"] == "trial":
+            self._trials(events)
+        else:
+            EVENTS[events[0]["do"]](self, events[0])
 
     def _behind(self, events: list[Event]) -> None:
         """Tell what waits behind a file that MLflow does not take: numbers, and how the run ended. All of it is told
         again after the file, which changes nothing."""
         for event in events:
             if event["do"] not in FILES:
-                EVENTS[event["do"]](self, event)
+                self._tell([event])
 
     def _note(self) -> None:
         """Remember how far MLflow is."""
@@ -176,8 +186,7 @@ class Replica:
             self._got_on(0)
         for start in range(PARAMS, len(params), PARAMS):
             self._client.log_batch(run_id, params=params[start : start + PARAMS])
-        odd = {metric.key: metric for metric in reversed(metrics) if not math.isfinite(metric.value)}
-        tags = [RunTag(f"not_finite.{key}", f"{metric.value} at step {metric.step}") for key, metric in odd.items()]
+        tags = [RunTag(key, text) for key, text in whole.not_finite(metrics).items()]
         if tags:
             self._client.log_batch(run_id, tags=tags)
 
@@ -220,24 +229,27 @@ class Replica:
             self._tags({"values": lost})
         return [] if lost else paths
 
-    def _trial(self, event: Event) -> None:
-        """A run under this one, made, filled and ended at once. One that is there, as an earlier attempt failed or the
-        trial was trained again, goes."""
-        from mlflow.entities import Metric, Param
-
+    def _trials(self, events: list[Event]) -> None:
+        """Runs under this one, which are over. One that is there, as an earlier attempt failed or the trial was trained
+        again, goes."""
         assert self.run_id
-        end = int(event["time"] * 1000)
-        if event["time"] < self._begun or event["key"] in self._trials:
-            for before in by_key(self._client, self._experiment_id, event["key"]):
-                self._client.delete_run(before.info.run_id)
-        self._trials.add(event["key"])
-        tags = {**event["tags"], KEY: event["key"], "mlflow.parentRunId": self.run_id}
-        started = int(event["created"] * 1000)
-        made = self._client.create_run(self._experiment_id, started, tags, event["name"]).info.run_id
-        metrics = [metric for record in event["records"] for metric in metrics_of(record)]
-        metrics += [Metric(key, value, end, 0) for key, value in event["metrics"].items()]
-        self._log(metrics, made, [Param(key, value) for key, value in event["params"].items()])
-        self._client.set_terminated(made, event["status"], end)
+        for event in events:
+            if event["time"] < self._begun or event["key"] in self._told:
+                for before in by_key(self._client, self._experiment_id, event["key"]):
+                    self._client.delete_run(before.info.run_id)
+            self._told.add(event["key"])
+        runs = [whole.of_trial(event, {KEY: event["key"], "mlflow.parentRunId": self.run_id}) for event in events]
+        if store.is_database(self._address):
+            whole.write(self._address, self._client.get_experiment(self._experiment_id), runs)
+            self._got_on(0)
+            return
+        from mlflow.entities import Param
+
+        for run in runs:
+            tags, params = run.tags, [Param(key, value) for key, value in run.params.items()]
+            made = self._client.create_run(self._experiment_id, run.started, tags, run.name).info.run_id
+            self._log(run.metrics, made, params)
+            self._client.set_terminated(made, run.status, run.ended)
 
     def _dataset(self, event: Event) -> None:
         assert self.run_id
@@ -254,16 +266,6 @@ class Replica:
 def by_key(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
     """The runs that have this key, the oldest first; there should be one at most."""
     return list(client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", order_by=["start_time ASC"]))
-
-
-def metrics_of(record: Record) -> Iterator[Metric]:
-    """The numbers of one epoch as MLflow metrics, its step the epoch."""
-    from mlflow.entities import Metric
-
-    milliseconds, step = int(record["time"] * 1000), record["epoch"]
-    for name, value in record.items():
-        if name not in ("time", "epoch"):
-            yield Metric(name, value, milliseconds, step)
 
 
 def step_points(params: dict[str, str], now: int) -> int:
@@ -286,7 +288,6 @@ EVENTS: dict[str, Callable[[Replica, Any], None]] = {
     "metrics": Replica._metrics,
     "tags": Replica._tags,
     "artifact": Replica._artifact,
-    "trial": Replica._trial,
     "dataset": Replica._dataset,
     "model": Replica._model,
 }

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from sqlalchemy import Boolean, Connection, NullPool, Select, and_, column, create_engine, exists, or_, select, table
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,7 +21,6 @@ from src.mistakes import nearest
 from src.sections import Tracking
 from src.tracking import store
 
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # those that MLflow can use
 PARENT = "mlflow.parentRunId"
 AT_ONCE = 500  # runs whose params, metrics and tags are read by one query; SQLite has a limit
 PAGE = 1000  # runs that a server is asked for at once
@@ -66,8 +64,7 @@ def search(tracking: Tracking, wanted: Wanted) -> list[Found]:
     if not store.exists(tracking):
         raise InputError(f"there is no MLflow store {store.redact(address)} yet: make repro makes it, with a first run")
     store.configure()
-    is_database = urlsplit(address).scheme.partition("+")[0] in DATABASES
-    return _read(tracking, address, wanted) if is_database else _ask(tracking, address, wanted)
+    return _read(tracking, address, wanted) if store.is_database(address) else _ask(tracking, address, wanted)
 
 
 def _read(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # those that MLflow can use
 PATIENCE = 10  # seconds to wait for a server before saying that it does not answer
 
 
@@ -50,6 +51,11 @@ def exists(tracking: Tracking) -> bool:
 def _file(address: str) -> Path | None:
     """The file of an SQLite store."""
     return Path(address[len(SQLITE) :].partition("?")[0]) if address.startswith(SQLITE) else None
+
+
+def is_database(address: str) -> bool:
+    """Whether a store is one, and no server."""
+    return urlsplit(address).scheme.partition("+")[0] in DATABASES
 
 
 def redact(text: str) -> str:
