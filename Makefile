@@ -6,7 +6,10 @@ ARGS ?=
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
 
-.PHONY: help setup repro test test-browser faults bench tune compare doctor ui lint format lock clean-checkpoints clean
+# How tests share the cores: those that run the pipeline wait for its imports most of the time
+AT_ONCE = -n logical --maxprocesses 4 --dist worksteal
+
+.PHONY: help setup repro test test-long test-browser faults bench tune compare doctor ui lint format lock clean-checkpoints clean
 .PHONY: python-ok anew
 
 help: ## Show this list
@@ -20,7 +23,10 @@ repro: setup ## Run what must run of the pipeline: prepare, train, validate, eva
 	@.venv/bin/python -m src.reuse
 
 test: setup ## Run the tests, all but those that need a browser or much time (ARGS="..." for pytest)
-	@exec .venv/bin/python -m pytest tests -m "not browser and not faults" -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	@exec .venv/bin/python -m pytest tests -m "not browser and not faults and not long" $(AT_ONCE) $(ARGS)
+
+test-long: setup ## Run those that take a minute or more each, too (ARGS="..." for pytest)
+	@exec .venv/bin/python -m pytest tests -m "long and not faults" $(AT_ONCE) $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m browser $(ARGS)

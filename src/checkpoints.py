@@ -74,9 +74,13 @@ def write(folder: Path, state: State, keep: int) -> Path:
         raise OSError(f"what was written to {path} does not read back equal")
     good = {*found(folder)[-keep:], path_of(folder, state["best_epoch"])}
     for old in set(found(folder)) - good:
-        old.unlink()
-        digest_of(old).unlink(missing_ok=True)
+        remove(old)
     return path
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+    digest_of(path).unlink(missing_ok=True)
 
 
 class Hashing:

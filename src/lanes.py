@@ -217,7 +217,8 @@ class Rule:
         self._kept = {
             name: torch.stack([flat(optimizer.state.get(name, none)) for optimizer in optimizers]) for name in self.kept
         }
-        self._step_count = optimizers[0].step_count.clone()
+        # of the lanes that go on, which are at the same step: one that is about to be dropped may be at none
+        self._step_count = torch.stack([optimizer.step_count for optimizer in optimizers]).max()
 
     def __len__(self) -> int:
         """Lanes that it moves."""

@@ -110,6 +110,7 @@ def check_what_dvc_shows(project):
     assert "\nparams.yaml" in project.run("dvc", "params", "diff")
 
 
+@pytest.mark.long
 def test_a_csv_file_of_the_users_own(new_project):
     project = new_project()
     wine = pd.DataFrame(
@@ -140,6 +141,7 @@ def test_a_csv_file_of_the_users_own(new_project):
     assert sum(rows.values()) == 120
 
 
+@pytest.mark.long
 def test_temporary_and_queued_experiments_of_other_tasks_reach_the_one_store(new_project):
     project = new_project(store=False)
     regression = {"loss", "rmse", "mae", "r2"}
@@ -177,6 +179,7 @@ def check_what_mlflow_has(project, run, names):
     assert Path(run.info.artifact_uri.removeprefix("file://")).is_relative_to(project.path)
 
 
+@pytest.mark.long
 def test_terminated_and_gone_on_with_equals_never_stopped(new_project):
     stopped = new_project("stopped")
     stopped.set(**{"train.epochs": 150, "prepare.source": "breast_cancer", "task": "binary"})
@@ -322,6 +325,7 @@ def test_a_run_that_the_store_no_longer_has_is_opened_anew_once(finished, empty_
     assert run.info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_dvc_killed_outright_takes_its_stage_with_it_and_the_next_repro_finishes(new_project):
     project = new_project()
     project.set(**{"train.epochs": 400, "prepare.source": "breast_cancer", "task": "binary"})
@@ -354,6 +358,7 @@ def in_full_training(project):
     return stage
 
 
+@pytest.mark.long
 def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_project):
     project = new_project()
     stage = in_full_training(project)
@@ -370,6 +375,7 @@ def test_a_train_stage_killed_outright_is_told_by_the_process_beside_it(new_proj
     assert project.runs()[0].info.status == "KILLED"
 
 
+@pytest.mark.long
 def test_what_lost_its_power_is_killed_in_mlflow_once_anything_starts(new_project):
     project = new_project()
     stage = in_full_training(project)
@@ -385,6 +391,7 @@ def test_what_lost_its_power_is_killed_in_mlflow_once_anything_starts(new_projec
     assert not list((project.path / "models/outbox").glob("*/"))
 
 
+@pytest.mark.long
 def test_a_result_that_dvc_restores_is_tagged_in_mlflow(new_project):
     project = new_project()
     project.set(**QUICK)

@@ -13,6 +13,7 @@ from src.errors import InputError
 AUDIT = Path(__file__).parent / "audit"
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_no_command_looks_up_a_class_for_a_pickle(new_project, tmp_path):
     """Train twice, so that the second reads what the first has kept."""

@@ -13,9 +13,10 @@ from src.errors import InputError
 from src.sections import Tracking
 from src.tracking import lineage, outbox, run, store
 from src.tracking.history import History, Steps
-from src.tracking.logged import is_there
-from src.tracking.replica import KEY, by_key, losses_of, metrics_of, step_points
+from src.tracking.logged import KEY, by_key, is_there
+from src.tracking.replica import losses_of, step_points
 from src.tracking.sender import Sender
+from src.tracking.whole import metrics_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""What MLflow keeps beside numbers, in MLflow's own terms: the data a run saw, and the model as MLflow serves it."""
+"""What MLflow has, in MLflow's own terms: which runs, the data that one saw, and its model as MLflow serves it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
+KEY = "run.key"  # the tag that finds a run again when the answer of its creation was lost
 # what the served model runs on; MLflow would otherwise look for them by importing everything
 REQUIREMENTS = ("torch", "numpy", "pandas", "pydantic", "safetensors")
+
+
+def by_key(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
+    """The runs that have this key, the oldest first; there should be one at most."""
+    return list(client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", order_by=["start_time ASC"]))
+
+
+def keys_below(client: MlflowClient, experiment_id: str, run_id: str) -> set[str]:
+    """The keys of the runs under this one."""
+    found: set[str] = set()
+    words, page = f"tags.`mlflow.parentRunId` = '{run_id}'", None
+    while page is None or page.token:
+        page = client.search_runs([experiment_id], words, page_token=page.token if page else None)
+        found |= {run.data.tags[KEY] for run in page if KEY in run.data.tags}
+    return found
 
 
 def is_there(client: MlflowClient, run_id: str, experiment_id: str) -> bool:

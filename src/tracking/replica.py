@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,12 @@ from src.tracking.whole import metrics_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param, Run
+    from mlflow.entities import Metric, Param
 
 BATCH = 1000  # metrics and params in one call, MLflow's limit
 PARAMS = 100  # params among them, the same
 SLOWEST = 1e6  # bytes in a second
 IMPORTS = 30.0  # seconds that the parts of MLflow which log a model may take to import on a busy machine
-KEY = "run.key"  # the tag that finds a run again when the answer of its creation was lost
 
 
 class Replica:
@@ -43,10 +41,9 @@ class Replica:
         self._events, self._load, self._epochs, self._steps = sent["events"], sent["load"], 0, 0
         self._step_points = tracking.step_points
         self._known: dict[str, set[int]] = {}
-        self._told: set[str] = set()  # keys of trials
+        self._told: set[str] | None = None  # keys of the trials that MLflow has
         self._address = store.uri(wanted)
         self._is_new_run = False
-        self._begun = time.time() if sent["run_id"] else 0.0  # what was said before may have been told, and not noted
         self.run_id: str | None = None
 
     def send(self) -> bool:
@@ -87,9 +84,11 @@ class Replica:
     def _behind(self, events: list[Event]) -> None:
         """Tell what waits behind a file that MLflow does not take: numbers, and how the run ended. All of it is told
         again after the file, which changes nothing."""
-        for event in events:
-            if event["do"] not in FILES:
-                self._tell([event])
+        left = [event for event in events if event["do"] not in FILES]
+        while left:
+            told = whole.leading(left)
+            self._tell(told)
+            left = left[len(told) :]
 
     def _note(self) -> None:
         """Remember how far MLflow is."""
@@ -104,10 +103,10 @@ class Replica:
             if run_id and logged.is_there(self._client, run_id, self._experiment_id):
                 self._compare_params(run_id)
                 return run_id
-        found = by_key(self._client, self._experiment_id, header["key"])
+        found = logged.by_key(self._client, self._experiment_id, header["key"])
         if not found:
             self._create(header["run_id"])
-            found = by_key(self._client, self._experiment_id, header["key"])
+            found = logged.by_key(self._client, self._experiment_id, header["key"])
         # one more than there should be: the answer to its creation was lost, and it came after the next attempt
         run, *others = found
         for other in others:
@@ -120,11 +119,11 @@ class Replica:
     def _create(self, before: str | None) -> None:
         """Open the run. One that was there and is no more (a fresh clone, another store) says where it came from."""
         header = self._header
-        tags = {**header["tags"], KEY: header["key"]}
+        tags = {**header["tags"], logged.KEY: header["key"]}
         if before:
             tags |= {"restored.run_id": before, "restored.from": header["origin"] or header["tracking_uri"]}
         if header["parent"]:
-            above = by_key(self._client, self._experiment_id, header["parent"])
+            above = logged.by_key(self._client, self._experiment_id, header["parent"])
             tags |= {"mlflow.parentRunId": above[0].info.run_id} if above else {}
         self._client.create_run(self._experiment_id, int(header["created"] * 1000), tags, header["name"])
         self._is_new_run = True
@@ -233,12 +232,18 @@ class Replica:
         """Runs under this one, which are over. One that is there, as an earlier attempt failed or the trial was trained
         again, goes."""
         assert self.run_id
+        if self._told is None:
+            self._told = (
+                set() if self._is_new_run else logged.keys_below(self._client, self._experiment_id, self.run_id)
+            )
         for event in events:
-            if event["time"] < self._begun or event["key"] in self._told:
-                for before in by_key(self._client, self._experiment_id, event["key"]):
+            if event["key"] in self._told:
+                for before in logged.by_key(self._client, self._experiment_id, event["key"]):
                     self._client.delete_run(before.info.run_id)
             self._told.add(event["key"])
-        runs = [whole.of_trial(event, {KEY: event["key"], "mlflow.parentRunId": self.run_id}) for event in events]
+        runs = [
+            whole.of_trial(event, {logged.KEY: event["key"], "mlflow.parentRunId": self.run_id}) for event in events
+        ]
         if store.is_database(self._address):
             whole.write(self._address, self._client.get_experiment(self._experiment_id), runs)
             self._got_on(0)
@@ -261,11 +266,6 @@ class Replica:
             sources, *parts = kept
             self._got_on(IMPORTS + sum(part.stat().st_size for part in parts) / SLOWEST)
             logged.model(self._client, self.run_id, sources, parts, event["columns"])
-
-
-def by_key(client: MlflowClient, experiment_id: str, key: str) -> list[Run]:
-    """The runs that have this key, the oldest first; there should be one at most."""
-    return list(client.search_runs([experiment_id], f"tags.`{KEY}` = '{key}'", order_by=["start_time ASC"]))
 
 
 def step_points(params: dict[str, str], now: int) -> int:

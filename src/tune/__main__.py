@@ -42,10 +42,10 @@ def main() -> None:
     total = search.total(settings)
     with study.opened(settings, schema, options.warm_start) as tuning, ExitStack() as held:
         running = tuning.study
-        report.check_choice(running, options.trial, total)
-        crew = None
-        if search.is_done(running, settings):
-            cli.say(f"{len(study.finished(running))} trials have ended, and no more are asked for (--trials N, in all)")
+        done, crew = search.why_done(running, settings), None
+        report.check_choice(running, options.trial, 0 if done else total)
+        if done:
+            cli.say(done)
         else:
             most = search.most_lanes(settings)
             crew = held.enter_context(Crew(settings, most, tuning.lanes(most)))

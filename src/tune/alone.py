@@ -46,12 +46,12 @@ class Alone:
         self._is_dropped = 0 in lanes
 
     def note_best(self, lane: int) -> None:
-        """As Lanes.note_best; where there are checkpoints, the best of them is kept anyhow."""
+        """As Together.note_best; where there are checkpoints, the best of them is kept anyhow."""
         if not self._folder:
             self._best = checkpoints.on_host(self._trainer.model.state_dict())
 
     def best_weights(self, lane: int) -> dict[str, Tensor]:
-        """As Lanes.best_weights."""
+        """As Together.best_weights."""
         return best_state(self._folder)["model"] if self._folder else self._best
 
     def _begun(self) -> Generator[Epoch, None, None]:

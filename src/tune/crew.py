@@ -73,7 +73,7 @@ def batch_size(params: Params) -> int:
     """The number that "auto" stands for, which a process finds that is started for it."""
     if params.train.batch_size != "auto":
         return params.train.batch_size
-    with Crew(changed(params, {"tune.workers": 1}), 1, 1) as crew:
+    with Crew(changed(params, {"tune.workers": 1}), 1) as crew:
         return crew.batch_size
 
 
@@ -147,7 +147,6 @@ class Crew:
         if "ready" in words:
             self.batch_size, self.lanes = words["batch_size"], words["lanes"]
             self._asked |= {"probe": False, "lanes": self.lanes}
-            self._asked["params"]["train"]["batch_size"] = self.batch_size
         if "ready" in words or words["done"]:
             self._idle.append(worker)
         return Heard(worker, words)

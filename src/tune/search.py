@@ -10,6 +10,7 @@ from typing import Any
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from src import cli
 from src import params as all_params
 from src.errors import InputError
 from src.params import Params
@@ -26,9 +27,14 @@ def total(params: Params) -> int:
     return min(wanted, math.prod(map(len, space.grid(params).values()))) if params.tune.sampler == "grid" else wanted
 
 
-def is_done(running: Study, params: Params) -> bool:
-    """Whether a study has all that is asked of it, so that no trial is to be made."""
-    return len(study.finished(running)) >= total(params) or is_stuck(running, params.tune.patience)
+def why_done(running: Study, params: Params) -> str | None:
+    """Why no trial is to be made of a study, if none is."""
+    ended = len(study.finished(running))
+    if ended >= total(params):
+        return f"{ended} trials have ended, and no more are asked for (--trials N, in all)"
+    if is_stuck(running, params.tune.patience):
+        return f"{ended} trials have ended, the last {params.tune.patience} no better than one before (tune.patience)"
+    return None
 
 
 def is_stuck(running: Study, patience: int | None) -> bool:
@@ -55,7 +61,6 @@ class Search:
         self._objectives = [objective.name for objective in objectives.of(params)]
         # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
         self._drops = params.tune.seeds > 1 or params.tune.pruner != "none"
-        self._begun = len(study.finished(tuning.study))
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
         self._jobs: list[Job] = []  # that workers have
@@ -101,13 +106,13 @@ class Search:
         groups: dict[str, dict[int, Running]] = {}
         for _ in range(min(self._together, self._left())):
             asked = self._tuning.ask()
-            self._begun += 1
             values = space.suggest(asked, self._params)
             asked.set_user_attr("values", values)
             trial = Running(asked, values, [Training() for _ in range(self._params.tune.seeds)])
             try:
                 all_params.changed(self._params, values)
             except InputError as error:  # each value is allowed, but not these together
+                trial.started = time.time()
                 self._unwritten.append(self._end(trial, TrialState.FAIL, str(error)))
                 continue
             shared = {key: value for key, value in values.items() if key not in OF_A_LANE}
@@ -116,7 +121,8 @@ class Search:
 
     def _left(self) -> int:
         """Trials that may still be begun."""
-        return 0 if self._is_over() else max(self._total - self._begun, 0)
+        begun = len(study.finished(self._tuning.study)) + len(study.running(self._tuning.study))
+        return 0 if self._is_over() else max(self._total - begun, 0)
 
     def _is_over(self) -> bool:
         """Whether no trial is begun any more, by the time or for want of better ones."""
@@ -133,12 +139,18 @@ class Search:
         elif words and "told" in words:
             assert job
             over, seeds = [], self._params.tune.seeds
-            drop: list[int] = []
+            lost = self._tuning.lost(job.trials)
+            for number in lost:
+                cli.say(f"trial {number} is made by another machine, which had heard nothing of this one")
+                del job.trials[number]
+            drop = [number * seeds + place for number in lost for place in range(seeds)]
             news: dict[int, dict[int, Any]] = {}
             for training, told in words["told"].items():
                 number, place = divmod(int(training), seeds)
                 news.setdefault(number, {})[place] = told
             for number, own in news.items():
+                if number not in job.trials:
+                    continue
                 trial = job.trials[number]
                 state, error = self._report(trial, own)
                 if state is not None:

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import platform
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from src import cli, fingerprint, locks, paths
+from src import cli, files, fingerprint, locks, paths
 from src.data.schema import Schema
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import journals, kept, objectives, samplers, space, warm
+from src.tune import journals, kept, objectives, samplers, shared, space, warm
 from src.tune.journals import Journal
 
 FIRST = "first"  # attribute of a study: number of the trial to which the others are compared
@@ -50,7 +49,8 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
             cli.say("--warm-start: this study has begun already")
         tuning.put_back()
         tuning.tidy()
-        yield tuning
+        with nullcontext() if tuning.can_hold else shared.alive(tuning.study):
+            yield tuning
 
 
 def lock() -> Path:
@@ -69,10 +69,12 @@ class Tuning:
         alone, so that a search that was killed goes on as if it had not been."""
         number = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
-        asked = self.study.ask()
-        if not self._journal:
-            asked.set_user_attr("searcher", _searcher())
-        return asked
+        return self.study.ask() if self._journal else shared.ask(self.study)
+
+    def lost(self, trials: Collection[int]) -> set[int]:
+        """Of the trials that are trained here, by their numbers, those that another machine has taken over, as it heard
+        nothing of this one."""
+        return set() if self._journal else set(trials) - {trial.number for trial in shared.own(self.study)}
 
     def lanes(self, most: int) -> int | None:
         """Trainings in one program, as they were measured for an earlier search with the same `most`: a search that was
@@ -131,9 +133,8 @@ class Tuning:
     def put_back(self) -> None:
         """Have the trials that are running, or were when their process died, wait again: each keeps its number. Those
         of another machine that shares the study are its own."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._journal or trial.user_attrs.get("searcher") == _searcher():
-                self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        for trial in running(self.study) if self._journal else shared.own(self.study):
+            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
         self.flush()
 
     def tidy(self) -> None:
@@ -159,10 +160,17 @@ def name(params: Params, schema: Schema) -> str:
     """Data and task for people, then a digest of all terms: space, objectives, seeds, data, code, and every param that
     is not tuned."""
     terms = asdict(fingerprint.of(params, schema))
+    code = fingerprint.closure(["src/tune/together.py"])
+    terms["lanes"] = {name: files.sha256(fingerprint.PROJECT / name) for name in code if name not in terms["code"]}
     terms["params"] = {key: value for key, value in terms["params"].items() if key not in params.tune.space}
     terms |= {**params.tune.model_dump(include={"space", "objectives", "seeds"}), "step": objectives.step(params)}
     digest = hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
     return f"{schema.title}-{params.task}-{digest[:10]}"
+
+
+def running(study: Study) -> list[FrozenTrial]:
+    """Trials that are being trained, here or elsewhere."""
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def finished(study: Study) -> list[FrozenTrial]:
@@ -208,7 +216,9 @@ def front(study: Study) -> list[FrozenTrial]:
 
 def first(study: Study) -> FrozenTrial:
     """The trial to which the others are compared: that of the current params, where they are in the space."""
-    return study.get_trials(deepcopy=False)[study.user_attrs[FIRST]]
+    trials, number = study.get_trials(deepcopy=False), study.user_attrs[FIRST]
+    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == number]
+    return again[-1] if again else trials[number]  # one whose machine died was made again under another number
 
 
 def first_value(trial: FrozenTrial) -> float:
@@ -234,7 +244,7 @@ def _load(params: Params, study_name: str) -> Tuning:
 
 def _storage(address: str) -> tuple[BaseStorage, Journal | None]:
     if "://" in address:
-        return optuna.storages.get_storage(address), None
+        return shared.storage(address), None
     path = paths.root() / address
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
@@ -244,11 +254,6 @@ def _storage(address: str) -> tuple[BaseStorage, Journal | None]:
         journals.unseal(path)
     journal = Journal(path)
     return JournalStorage(journal), journal
-
-
-def _searcher() -> str:
-    """This project on this machine, of which one process at most searches."""
-    return f"{platform.node()}:{paths.root()}"
 
 
 def queued(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from src.journal import Record
 from src.lanes import Lanes, Told
 from src.loop import Trainer, of_record
 from src.params import Params
+from src.tracking import history
 from src.training import Assembled, Data, Progress, capture, restore
 from src.tune.alone import Alone
 
@@ -55,8 +56,8 @@ class Together:
         self._is_told_all = True
         if self._random:
             checkpoints.restore_random_states(self._random)  # only now, as what was done since must not move them
-        seconds = [SECONDS, *(own.train.checkpoint_seconds or SECONDS for own in self._settings)]
-        saved, due = time.monotonic(), min(seconds)
+        least = min(SECONDS, self._settings[0].train.checkpoint_seconds or SECONDS)
+        saved, due = time.monotonic(), least
         for told in self._lanes.fit(last, self._epoch + 1):
             self._note(told)
             yield told
@@ -64,7 +65,7 @@ class Together:
             if self._folders and self._lanes.numbers and began - saved > due:
                 self._save()
                 saved = time.monotonic()
-                due = max(min(seconds), (saved - began) / SHARE)
+                due = max(least, (saved - began) / SHARE)
         yield from self._made_anew(last)
 
     def drop(self, lanes: Collection[int]) -> None:
@@ -86,17 +87,20 @@ class Together:
         return self._apart[lane].best_weights(0) if lane in self._apart else self._best[lane]
 
     def _take_up(self) -> None:
-        """Bring the trainers to the newest epoch that all trainings have a checkpoint of."""
-        found = [states(folder) for folder in self._folders]
-        for epoch in sorted({epoch for own in found for epoch in own}, reverse=True):
-            chosen = [at(own, epoch) for own in found]
-            if all(state is not None for state in chosen):
+        """Bring the trainers to the newest epoch that all trainings have a checkpoint of, and remove what is newer."""
+        chosen: list[State] = []
+        for epoch in sorted({epoch for folder in self._folders for epoch in epochs(folder)}, reverse=True):
+            chosen = states(self._folders, epoch)
+            if chosen and not (self._settings[0].tune.keep and any(map(lacks_best, chosen))):
+                self._epoch = epoch
                 break
-        else:
+        for folder in self._folders:
+            for number, path in epochs(folder).items():
+                if number > self._epoch:  # as those of a training that began anew would count as older than these
+                    checkpoints.remove(path)
+        if not self._epoch:
             return
-        self._epoch = epoch
         for lane, state in enumerate(chosen):
-            assert state is not None
             self._records[lane] = saving.records(state)
             if state.get("best_model"):
                 self._best[lane] = state["best_model"]
@@ -109,8 +113,8 @@ class Together:
                     self._errors[lane] = RunError(state["error"])
 
     def _remembered(self) -> Iterator[Told]:
-        """What the trainings gave until their checkpoints."""
-        for number in range(1, self._epoch + 1):
+        """What the trainings gave until their checkpoints, and those that have failed, after them."""
+        for number in range(1, self._epoch + 2):
             told: Told = {}
             for lane in set(range(len(self._settings))) - self._dropped:
                 if number <= len(self._records[lane]):
@@ -121,20 +125,26 @@ class Together:
                 yield told
 
     def _made_anew(self, last: int) -> Iterator[Told]:
-        for lane in self._ended - self._dropped - self._errors.keys():
-            known = len(self._records[lane])
-            self._apart[lane] = Alone(self._settings[lane], self._data)
-            for told in self._apart[lane].fit(last):
+        for lane in sorted(self._ended - self._errors.keys()):
+            if lane in self._dropped:
+                continue
+            own, progress = self._settings[lane], Progress()
+            alone = self._apart[lane] = Alone(own, self._data)
+            for told in alone.fit(last):
                 what = told[0]
-                if isinstance(what, RunError) or what.number > known:
+                if isinstance(what, RunError) or what.number > len(self._records[lane]):
                     yield {lane: what}
+                    continue
+                progress = progress.after(what, own.train.monitor)
+                if progress.best_epoch == what.number:
+                    alone.note_best(0)
 
     def _note(self, told: Told) -> None:
         for lane, what in told.items():
             if isinstance(what, RunError):
                 self._errors[lane] = what
             else:
-                self._records[lane].append({**what.record(), "time": time.time()})
+                self._records[lane].append(what.record())
 
     def _save(self) -> None:
         self._lanes.write_back()
@@ -167,20 +177,32 @@ class Together:
         return {"epoch": progress.epoch, "step": 0, "best_epoch": progress.best_epoch, "error": error} | known
 
 
-def states(folder: Path) -> dict[int, State]:
-    """The good checkpoints of whole epochs in a folder, by epoch."""
-    found = {}
-    for path in checkpoints.found(folder):
+def are_of_lanes(folder: Path) -> bool:
+    """Whether there are checkpoints in a folder, and they were written here."""
+    return bool(epochs(folder)) and not (folder / history.NAME).exists()
+
+
+def epochs(folder: Path) -> dict[int, Path]:
+    """The checkpoints of whole epochs in a folder, the oldest first."""
+    return {int(path.stem[6:]): path for path in checkpoints.found(folder) if path.stem[6:].isdigit()}
+
+
+def states(folders: Sequence[Path], epoch: int) -> list[State]:
+    """The states of all trainings at an epoch, those of some that had ended before it among them; none when one of them
+    has no good checkpoint of it."""
+    chosen = []
+    for folder in folders:
+        there = {number: path for number, path in epochs(folder).items() if number <= epoch}
         try:
-            state = checkpoints.read(path)
-        except InputError:  # a damaged one is none: there may be one before it
-            continue
-        if not state["step"]:
-            found[state["epoch"]] = state
-    return found
+            state = checkpoints.read(there[max(there)]) if there else None
+        except InputError:  # damaged: there may be one before it
+            state = None
+        if state is None or (state["epoch"] != epoch and "model" in state):
+            return []
+        chosen.append(state)
+    return chosen
 
 
-def at(found: dict[int, State], epoch: int) -> State | None:
-    """The state of a training at an epoch: also one in which it has ended before."""
-    ended = [number for number, state in found.items() if "model" not in state and number <= epoch]
-    return found.get(epoch) or (found[max(ended)] if ended else None)
+def lacks_best(state: State) -> bool:
+    """Whether the weights of its best epoch were not wanted when it was written."""
+    return bool(state["best_epoch"]) and not state.get("best_model")

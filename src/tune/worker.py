@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from src import cli, device, fingerprint, footprint, models
+from src import checkpoints, cli, device, fingerprint, footprint, models
 from src.data.prepared import Split
 from src.data.schema import Schema
 from src.errors import InputError, RunError
@@ -28,7 +28,7 @@ from src.params import Params, changed, check, settled
 from src.training import Data, Progress, assemble, load_data, sized
 from src.tune import kept, objectives
 from src.tune.alone import Alone
-from src.tune.together import Together
+from src.tune.together import Together, are_of_lanes
 
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
@@ -47,7 +47,14 @@ def programs(
 ) -> Iterator[tuple[list[int], Program]]:
     """What trains all of them, and whose places in `settings` each has: one program, or one each where they cannot be
     lanes, which is said. folders: for their checkpoints."""
-    if len(settings) > 1:
+    has_some = [bool(checkpoints.found(folder)) for folder in folders]
+    if len(set(has_some)) > 1:  # only those that have some can go on from there
+        for wanted in (True, False):
+            own = [place for place, has in enumerate(has_some) if has == wanted]
+            for places, program in programs([settings[at] for at in own], data, [folders[at] for at in own]):
+                yield [own[place] for place in places], program
+        return
+    if len(settings) > 1 or (folders and are_of_lanes(folders[0])):
         entries = [assemble(params, data) for params in settings]
         why = obstacle([trainer for trainer, _, _ in entries])
         if why is None:

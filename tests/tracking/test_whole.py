@@ -17,7 +17,7 @@ VALUES = [0.5, 0.25, -1e300, 0.0]
 CURVE = [Metric("val/loss", value, 1000 + step, step) for step, value in enumerate(VALUES, 1)]
 ODD = [Metric("odd", value, 1000, step) for step, value in enumerate((math.nan, math.inf, -math.inf), 1)]
 RUNS = [
-    Whole("trial-000", "FINISHED", 1, 9, {"study": "s", "a": LONG}, {"lr": "0.1", "b": LONG}, CURVE),
+    Whole("trial-000", "FINISHED", 1, 9, {"mlflow.user": "me", "a": LONG}, {"lr": "0.1", "b": 13 * LONG}, CURVE),
     Whole("trial-001-pruned", "KILLED", 2, 8, {"study": "s"}, {"lr": "0.2"}, [*CURVE[:2], *ODD]),
     Whole("trial-002-fail", "FAILED", 3, 7, {"error": "it's out"}, {}, []),
 ]
@@ -84,10 +84,11 @@ def test_all_are_written_or_none(empty_store, tmp_path):
     assert client.search_runs([experiment.experiment_id]) == []
 
 
-def test_trials_that_follow_one_another_are_told_at_once():
-    kinds = ["tags", *["trial"] * 70, "status"]
-    events, taken = [{"do": kind} for kind in kinds], []
+def test_trials_that_follow_one_another_are_told_at_once_but_not_too_many(monkeypatch):
+    monkeypatch.setattr(whole, "ROWS", 20)
+    trials = [{"do": "trial", "records": [{"epoch": 1, "val/loss": 0.5}] * epochs} for epochs in (3, 3, 3, 40, 1)]
+    events, taken = [{"do": "tags"}, *trials, {"do": "status"}], []
     while events:
         taken.append(len(whole.leading(events)))
         events = events[taken[-1] :]
-    assert taken == [1, 50, 20, 1]
+    assert taken == [1, 2, 1, 1, 1, 1]

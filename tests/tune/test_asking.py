@@ -78,6 +78,20 @@ def test_trials_that_ran_side_by_side_are_put_back_with_their_numbers(schema):
     assert again == first
 
 
+def test_a_search_that_goes_on_takes_as_many_lanes_as_before_if_it_may_have_as_many(schema, workspace, capsys):
+    params = changed(Params(), {"tune.storage": str(workspace / "journal")})
+    with study.opened(params, schema) as tuning:
+        assert tuning.lanes(16) is None
+        tuning.note_lanes(16, 4)
+        tuning.note_lanes(16, 8)  # not measured again
+        tuning.flush()
+    assert capsys.readouterr().err.count("tune.lanes: 4, as measured") == 1
+    with study.opened(params, schema) as tuning:
+        assert (tuning.lanes(16), tuning.lanes(32)) == (4, None)
+        tuning.note_lanes(32, 8)
+        assert tuning.lanes(32) == 8
+
+
 def test_a_grid_is_tried_whole_and_once(schema):
     params = params_of("grid", **{"tune.trials": 50})
     assert search.total(params) == 12

@@ -76,7 +76,8 @@ def check_apply(project):
     wanted = {"lr": best.data.params["train.lr"], "optimizer": best.data.params["train.optimizer"]}
     assert all(line in {f"{key}: {value}" for key, value in wanted.items()} for line in changed)
     # tuned params are not part of what a study is: after --apply it is still the same one
-    again = tune(project, "--trials", "7")
+    code = "from src.tune import __main__, crew; crew.COMMAND = ['false']; __main__.main()"  # no worker is started
+    again = project.run("python", "-c", code, "--trials", "7")
     assert "7 trials have ended, and no more are asked for" in again
     assert not re.findall(r"^trial \d+ (complete|pruned)", again, re.MULTILINE)
     assert "they go from 0 to 6" in tune(project, "--trials", "7", "--trial", "7", code=2)
@@ -117,6 +118,7 @@ def test_trials_of_several_seeds_and_then_several_objectives(project):
     assert (project.path / "reports/tune/front.png").exists()
 
 
+@pytest.mark.long
 def test_a_killed_search_goes_on_to_the_same_total(project):
     project.set(**{**QUICK, "train.epochs": 60, "tune.pruner": "none"})
     search = project.start("python", "-m", "src.tune", "--trials", "8")

@@ -104,6 +104,7 @@ def test_two_thousand_trials_with_a_worker_killed_every_five_seconds(project):
     check_whole(project, 2000)
 
 
+@pytest.mark.long
 def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
     long = {**SHORT, "train.epochs": 30, "tune.sampler": "tpe", "tune.pruner": "hyperband", "tune.lanes": 6}
     project.set(**{**long, "tune.trials": 18})
@@ -127,6 +128,7 @@ def test_a_search_that_was_killed_makes_the_trials_of_one_that_was_not(project):
     assert values() == whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("lanes", "widths", "epochs"), [(1, [1280, 1280, 1280], 6), (3, [512, 512], 60)])
 def test_what_takes_long_goes_on_from_its_checkpoints_whoever_was_killed(project, lanes, widths, epochs):
     long = {"model.name": "mlp", "model.widths": widths, "train.epochs": epochs, "train.checkpoint_seconds": 0.01}
