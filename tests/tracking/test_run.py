@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src import paths
+from src import files, paths
 from src.errors import InputError
 from src.params import changed
 from src.tracking import artifacts, courier, outbox, run, store
@@ -296,3 +296,40 @@ def test_a_deleted_experiment_is_bad_input(tracked):
     client.delete_experiment(store.experiment(client, tracked[0].tracking))
     with pytest.raises(InputError, match=r"was deleted: set another tracking.experiment, or restore it"):
         store.experiment(client, tracked[0].tracking)
+
+
+@pytest.mark.parametrize("is_database", [True, False])
+def test_trials_that_were_told_and_not_noted_are_in_mlflow_once(
+    begin, tracked, client, found, is_database, monkeypatch
+):
+    monkeypatch.setattr(
+        store, "is_database", lambda address: is_database
+    )  # else by MLflow's client, as a server is told
+    with begin() as opened:
+        trials = [
+            {
+                "key": f"{opened.key}-{number}",
+                "name": f"trial-00{number}",
+                "created": 1.0,
+                "tags": {"trial": str(number)},
+                "params": {"train.lr": "0.1"},
+                "records": [{"epoch": 1, "time": 2.0, "val/loss": 0.5}],
+                "metrics": {"best_val/loss": 0.5},
+                "status": "FINISHED",
+            }
+            for number in range(3)
+        ]
+        opened.log_trials(trials)
+        Sender(tracked[0].tracking, opened.key).send()
+        box = outbox.Outbox(opened.key)
+        sent = box.sent
+        files.write_sealed(box.sent_path, {**sent, "events": sent["events"] - 1})  # killed between the two
+        Sender(tracked[0].tracking, opened.key).send()
+        opened.log_trials(trials[:1])  # trained again, as the search was killed before the study knew of it
+    about = found(opened).info
+    below = client.search_runs([about.experiment_id], f"tags.`mlflow.parentRunId` = '{about.run_id}'")
+    assert sorted(run.info.run_name for run in below) == ["trial-000", "trial-001", "trial-002"]
+    for one in below:
+        assert (one.info.status, one.info.start_time) == ("FINISHED", 1000)
+        assert one.data.metrics == {"best_val/loss": 0.5, "val/loss": 0.5}
+        assert one.data.params == {"train.lr": "0.1"}
