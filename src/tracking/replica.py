@@ -61,7 +61,7 @@ class Replica:
             if readings:
                 self._note()  # they are not compared with what MLflow has
         while events:
-            told = whole.leading(events)
+            told = self._leading(events)
             try:
                 self._tell(told)
             except Exception:
@@ -73,6 +73,10 @@ class Replica:
             self._note()
         said = self._box.said()
         return len(said) == self._events and status_of(said) != "RUNNING"
+
+    def _leading(self, events: list[Event]) -> list[Event]:
+        """The first of them; where they can be told at once, trials that follow one another."""
+        return whole.leading(events) if store.is_database(self._address) else events[:1]
 
     def _tell(self, events: list[Event]) -> None:
         """Tell an event, or trials that follow one another."""
@@ -86,7 +90,7 @@ class Replica:
         again after the file, which changes nothing."""
         left = [event for event in events if event["do"] not in FILES]
         while left:
-            told = whole.leading(left)
+            told = self._leading(left)
             self._tell(told)
             left = left[len(told) :]
 

@@ -36,9 +36,12 @@ class Whole(NamedTuple):
 
 
 def leading(events: list[Event]) -> list[Event]:
-    """The first of the events; of trials, those that follow it too, with about ROWS numbers in all."""
+    """The first of the events; of trials, those that follow it too, with about ROWS rows in all."""
     trials = list(takewhile(lambda event: event["do"] == "trial", events))
-    rows = accumulate(sum(map(len, event["records"])) + 1 for event in trials)
+    rows = accumulate(
+        sum(map(len, event["records"])) + sum(len(event[part]) for part in ("tags", "params", "metrics")) + 1
+        for event in trials
+    )
     return trials[: sum(count <= ROWS for count in rows)] or events[:1]
 
 

@@ -20,6 +20,8 @@ from src.tune.crew import Crew, Heard
 from src.tune.study import Tuning
 from src.tune.trials import DEATHS, OF_A_LANE, Job, Running, Training
 
+PAUSE = 5.0  # seconds between two looks at what other machines make
+
 
 def total(params: Params) -> int:
     """Trials in all: tune.trials, or as many as a grid has."""
@@ -61,6 +63,7 @@ class Search:
         self._objectives = [objective.name for objective in objectives.of(params)]
         # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
         self._drops = params.tune.seeds > 1 or params.tune.pruner != "none"
+        self._has_waited = False
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
         self._jobs: list[Job] = []  # that workers have
@@ -78,13 +81,28 @@ class Search:
             while True:
                 self._hand_out()
                 yield from self._write()  # while the workers train
-                if not self._jobs and (self._is_over() or not (self._waiting or self._left())):
+                if self._jobs or not self._crew.idle:
+                    self._hear(self._crew.hear())
+                elif not self._goes_on():
                     return
-                self._hear(self._crew.hear())
                 yield None
         finally:
             self._save()
             self._tuning.put_back()
+
+    def _goes_on(self) -> bool:
+        """Whether there is more to come though no worker has anything: waits while other machines make what is left."""
+        elsewhere = self._tuning.elsewhere()  # first: trials of a machine that has died are left to be made then
+        if self._is_over():
+            return False
+        if self._waiting or self._left():
+            return True
+        if elsewhere:
+            if not self._has_waited:
+                cli.say(f"other machines make the last {elsewhere} trials: waiting for them")
+            self._has_waited = True
+            time.sleep(PAUSE)
+        return elsewhere > 0
 
     def _hand_out(self) -> None:
         """Give every worker that waits something to do, as long as there is."""
@@ -104,7 +122,9 @@ class Search:
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
         groups: dict[str, dict[int, Running]] = {}
-        for _ in range(min(self._together, self._left())):
+        for _ in range(self._together):
+            if not self._left():  # other machines ask too
+                break
             asked = self._tuning.ask()
             values = space.suggest(asked, self._params)
             asked.set_user_attr("values", values)

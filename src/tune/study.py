@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from src import cli, files, fingerprint, locks, paths
 from src.data.schema import Schema
-from src.errors import InputError
+from src.errors import InputError, RunError
 from src.params import Params
 from src.tracking import store
 from src.tune import journals, kept, objectives, samplers, shared, space, warm
@@ -50,7 +50,13 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
         tuning.put_back()
         tuning.tidy()
         with nullcontext() if tuning.can_hold else shared.alive(tuning.study):
-            yield tuning
+            try:
+                yield tuning
+            except optuna.exceptions.StorageInternalError as error:
+                said = store.redact(str(error).partition("\n")[0])
+                raise RunError(
+                    f"the database of tune.storage has failed: {said}. It has what it had: search on"
+                ) from error
 
 
 def lock() -> Path:
@@ -67,9 +73,18 @@ class Tuning:
     def ask(self) -> optuna.Trial:
         """The next trial: one that waits, or a new one. What it is depends on the seed, its number and those before it
         alone, so that a search that was killed goes on as if it had not been."""
-        number = len(self.study.get_trials(deepcopy=False))
+        if not self._journal:
+            shared.recover(self.study)
+        number = len(self.study.get_trials(deepcopy=False)) + (0 if self._journal else shared.apart())
         self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
         return self.study.ask() if self._journal else shared.ask(self.study)
+
+    def elsewhere(self) -> int:
+        """How many trials other machines are making; those of one that has died wait again."""
+        if self._journal:
+            return 0
+        shared.recover(self.study)
+        return shared.elsewhere(self.study)
 
     def lost(self, trials: Collection[int]) -> set[int]:
         """Of the trials that are trained here, by their numbers, those that another machine has taken over, as it heard
@@ -217,7 +232,7 @@ def front(study: Study) -> list[FrozenTrial]:
 def first(study: Study) -> FrozenTrial:
     """The trial to which the others are compared: that of the current params, where they are in the space."""
     trials, number = study.get_trials(deepcopy=False), study.user_attrs[FIRST]
-    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") == number]
+    again = [trial for trial in trials if trial.system_attrs.get(shared.FIRST_TRY) == number]
     return again[-1] if again else trials[number]  # one whose machine died was made again under another number
 
 

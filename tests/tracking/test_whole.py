@@ -86,7 +86,8 @@ def test_all_are_written_or_none(empty_store, tmp_path):
 
 def test_trials_that_follow_one_another_are_told_at_once_but_not_too_many(monkeypatch):
     monkeypatch.setattr(whole, "ROWS", 20)
-    trials = [{"do": "trial", "records": [{"epoch": 1, "val/loss": 0.5}] * epochs} for epochs in (3, 3, 3, 40, 1)]
+    about = {"do": "trial", "tags": {}, "params": {}, "metrics": {}}
+    trials = [{**about, "records": [{"epoch": 1, "val/loss": 0.5}] * epochs} for epochs in (3, 3, 3, 40, 1)]
     events, taken = [{"do": "tags"}, *trials, {"do": "status"}], []
     while events:
         taken.append(len(whole.leading(events)))

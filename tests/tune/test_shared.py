@@ -48,52 +48,107 @@ def study_of(address):
     return optuna.load_study(study_name=name, storage=address)
 
 
+def complete(address):
+    """How many trials are."""
+    if not optuna.get_all_study_names(address):
+        return 0
+    return len(study_of(address).get_trials(states=(TrialState.COMPLETE,)))
+
+
+def name_of(project):
+    return (project.path / "models/tune.searcher").read_text()
+
+
+def long_ago(address):
+    """Have the last sign of life of all be older than it may be."""
+    with create_engine(address).begin() as connection:
+        old = f"heartbeat - interval '{shared.GRACE + 1} seconds'"
+        connection.execute(text(f"update trial_heartbeats set heartbeat = {old}"))
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.mark.long
 def test_searches_share_the_trials_and_one_goes_on_with_those_of_another_that_died(searchers, address):
     one, other = searchers
     dying = one.start("python", "-m", "src.tune")
-    deadline = time.monotonic() + 180
-    while not optuna.get_all_study_names(address) or not study_of(address).get_trials(states=(TrialState.COMPLETE,)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    together = other.start("python", "-m", "src.tune", "--trials", "12")  # which ends with 12, whoever made them
+    wait_for(lambda: complete(address))
+    living = other.start("python", "-m", "src.tune")
+    wait_for(
+        lambda: len({trial.user_attrs.get(shared.SEARCHER) for trial in study_of(address).get_trials()} - {None}) == 2
+    )
     dying.kill()
     dying.communicate()
-    printed, _ = together.communicate(timeout=300)
-    assert together.returncode == 0, printed
-    trials = study_of(address).get_trials()
-    left = [trial.number for trial in trials if trial.state == TrialState.RUNNING]
-    complete = sum(trial.state == TrialState.COMPLETE for trial in trials)
+    left = [
+        trial.number
+        for trial in study_of(address).get_trials()
+        if trial.user_attrs.get(shared.SEARCHER) == name_of(one) and trial.state == TrialState.RUNNING
+    ]
     assert left
-    assert len(left) + complete == 12
-    with create_engine(address).begin() as connection:  # as if the time were over in which it may say that it lives
-        connection.execute(
-            text(f"update trial_heartbeats set heartbeat = heartbeat - interval '{shared.GRACE} seconds'")
-        )
-
-    other.run("python", "-m", "src.tune")
+    wait_for(lambda: complete(address) == 24 - len(left))  # the other waits for those of this one
+    assert living.poll() is None
+    long_ago(address)
+    printed, _ = living.communicate(timeout=300)
+    assert living.returncode == 0, printed
+    assert f"other machines make the last {len(left)} trials: waiting for them" in printed
     trials = study_of(address).get_trials()
-    states = [trial.state for trial in trials]
-    assert states.count(TrialState.COMPLETE) == 24
+    assert complete(address) == 24
     assert [trial.number for trial in trials if trial.state == TrialState.FAIL] == left
-    again = [trial for trial in trials if trial.system_attrs.get("failed_trial") in left]
+    again = [trial for trial in trials if trial.system_attrs.get(shared.FIRST_TRY) in left]
     assert [trial.params for trial in again] == [trials[number].params for number in left]
     assert {trial.state for trial in again} == {TrialState.COMPLETE}
+    told = [run.data.tags["trial"] for project in searchers for run in project.runs() if "trial" in run.data.tags]
+    assert sorted(map(int, told)) == [trial.number for trial in trials if trial.number not in left]
 
 
 def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(address, monkeypatch, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
+        (place / "models").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(here))
+    study = optuna.create_study(storage=shared.storage(address))
+    asked = shared.ask(study)
+    asked.suggest_float("lr", 0.1, 0.2)
+    asked.report(1.0, 1)
+    assert [trial.number for trial in shared.own(study)] == [asked.number]
+    monkeypatch.setenv("DVC_ROOT", str(there))
+    shared.recover(study)
+    assert (shared.own(study), shared.elsewhere(study)) == ([], 1)
+    long_ago(address)
+    shared.recover(study)
+    again = shared.ask(study)
+    assert again.suggest_float("lr", 0.1, 0.2) == asked.params["lr"]
+    states = [trial.state for trial in study.get_trials()]
+    assert states == [TrialState.FAIL, TrialState.RUNNING]
+    assert (shared.elsewhere(study), study.get_trials()[1].intermediate_values) == (0, {})
+    monkeypatch.setenv("DVC_ROOT", str(here))
+    assert shared.own(study) == []
+
+
+def test_a_trial_that_was_put_back_is_not_taken_for_dead_as_soon_as_it_runs(address, monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir(exist_ok=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     study = optuna.create_study(storage=shared.storage(address))
     asked = shared.ask(study)
+    study._storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)
+    long_ago(address)
+    assert shared.ask(study).number == asked.number
+    shared.recover(study)
     assert [trial.number for trial in shared.own(study)] == [asked.number]
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "other"))
-    assert shared.own(study) == []
-    with create_engine(address).begin() as connection:
-        connection.execute(
-            text(f"update trial_heartbeats set heartbeat = heartbeat - interval '{shared.GRACE} seconds'")
-        )
-    time.sleep(1)
-    shared.ask(study)
-    assert [trial.state for trial in study.get_trials()][:2] == [TrialState.FAIL, TrialState.RUNNING]
+
+
+def test_a_trial_that_nobody_has_signed_waits_again(address, monkeypatch, tmp_path):
+    (tmp_path / "models").mkdir(exist_ok=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert shared.own(study) == []
+    study = optuna.create_study(storage=shared.storage(address))
+    study.ask()  # and its process is gone
+    shared.recover(study)
+    assert shared.elsewhere(study) == 1
+    monkeypatch.setattr(shared, "GRACE", -1)
+    shared.recover(study)
+    assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
