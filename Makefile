@@ -6,7 +6,7 @@ ARGS ?=
 MADE_FROM = { .venv/bin/python -ISc 'import sys; print(sys.version_info[:2], sys.executable)' && \
 	cat requirements.lock; } 2>/dev/null
 
-# How tests share the cores: those that run the pipeline wait for its imports most of the time
+# A process for each core, but no more than the memory holds
 AT_ONCE = -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup repro test test-long test-browser faults bench tune compare doctor ui lint format lock clean-checkpoints clean

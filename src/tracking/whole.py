@@ -1,5 +1,5 @@
-"""Runs that are over, written into MLflow's own tables, many in one transaction: in a fiftieth of the time that its
-client takes. A test holds what is written against what the client writes."""
+"""Runs that are over, written into MLflow's own tables, many in one transaction: in a small part of the time that
+its client takes. A test holds what is written against what the client writes."""
 
 from __future__ import annotations
 

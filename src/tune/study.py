@@ -55,7 +55,7 @@ def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator
             except optuna.exceptions.StorageInternalError as error:
                 said = store.redact(str(error).partition("\n")[0])
                 raise RunError(
-                    f"the database of tune.storage has failed: {said}. It has what it had: search on"
+                    f"the database of tune.storage has failed: {said}. What it has is kept: the same command goes on"
                 ) from error
 
 

@@ -1,13 +1,15 @@
 """A study in a real PostgreSQL, which several searches have at once, and of which one dies."""
 
 import time
+from contextlib import ExitStack
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
-from src.tune import shared
+from src.errors import RunError
+from src.tune import shared, study
 from tests.faults.servers import postgres, why_no_postgres
 
 pytestmark = pytest.mark.pipeline
@@ -152,3 +154,21 @@ def test_a_trial_that_nobody_has_signed_waits_again(address, monkeypatch, tmp_pa
     monkeypatch.setattr(shared, "GRACE", -1)
     shared.recover(study)
     assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
+
+
+def test_a_database_that_goes_away_is_one_message_without_its_password(prepared_data, tmp_path_factory):
+    if reason := why_no_postgres():
+        pytest.skip(reason)
+    server = ExitStack()
+    uri = server.enter_context(postgres(tmp_path_factory.mktemp("log")))
+    params, data = prepared_data("wine", **{"tune.storage": uri})
+
+    def ask_in_vain():
+        with server, study.opened(params, data.schema) as tuning:
+            server.close()
+            tuning.ask()
+
+    with pytest.raises(RunError, match=r"the database of tune\.storage has failed") as raised:
+        ask_in_vain()
+    assert "\n" not in str(raised.value)
+    assert uri.partition("loopline:")[2].partition("@")[0] not in str(raised.value)
