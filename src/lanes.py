@@ -145,8 +145,8 @@ class Lanes:
         with self._trainers[0].autocast:
             outputs = self._network(inputs, len(self._batches) == 1, training=True)  # forward
             losses = self._loss(outputs, targets.expand(len(rate), *targets.shape[-1:])).mean(1)  # loss
-        # backward: a lane moves no other lane's loss
-        gradients = torch.autograd.grad(losses, list(self._network.weights.values()), torch.ones_like(losses))
+        # backward: a lane moves no other lane's loss. (The sum, as torch imports sympy for the gradient of a vector)
+        gradients = torch.autograd.grad(losses.sum(), list(self._network.weights.values()))
         self._update(torch.cat([gradient.reshape(len(rate), -1) for gradient in gradients], 1), rate)  # update
         return losses.detach()
 
