@@ -167,14 +167,9 @@ def channels_last(pictures: Tensor) -> Tensor:
 
 def linear(layer: nn.Linear, own: Weights, flow: Flow, training: bool) -> Flow:
     weight, bias = own["weight"], own.get("bias")
-    if flow.layout == "shared":
-        rows, inputs = weight.flatten(0, 1), flow.values.t()
-        together = rows @ inputs if bias is None else torch.addmm(bias.reshape(-1, 1), rows, inputs)
-        values = together.unflatten(0, weight.shape[:2])
-    elif bias is None:
-        values = weight @ flow.values
-    else:
-        values = torch.baddbmm(bias.unsqueeze(2), weight, flow.values)
+    is_shared = flow.layout == "shared"
+    inputs = flow.values.t().expand(flow.networks, -1, -1) if is_shared else flow.values
+    values = weight @ inputs if bias is None else torch.baddbmm(bias.unsqueeze(2), weight, inputs)
     return Flow(values, "columns", flow.networks)
 
 

@@ -35,7 +35,7 @@ class Worker:
     in its place that ended without a word."""
 
     def __init__(self, place: int, heard: SimpleQueue[Heard], environment: dict[str, str], deaths: int = 0) -> None:
-        self.place, self.deaths, self.is_briefed = place, deaths, False
+        self.place, self.deaths = place, deaths
         self.job: Any = None
         self._process = subprocess.Popen(
             COMMAND,
@@ -81,18 +81,14 @@ class Crew:
     """The workers of one search, inside `with`. lanes: trainings that each makes as one program; None has the first of
     them measure how many are best, `most` at most.
 
-    batch_size, lanes: the numbers that "auto" stood for.
+    batch_size, lanes: the numbers that "auto" stood for; 0 before they are known.
     """
 
     def __init__(self, params: Params, most: int, lanes: int | None = None) -> None:
         count = params.tune.workers
-        if params.tune.lanes != "auto":
-            lanes = params.tune.lanes
-        self._asked: Words = {
-            "params": params.model_dump(by_alias=True),
-            "probe": lanes is None,
-            "lanes": lanes or most,
-        }
+        self._params, self._most = params.model_dump(by_alias=True), most
+        self.batch_size = 0
+        self.lanes = (lanes or 0) if params.tune.lanes == "auto" else params.tune.lanes
         self._heard: SimpleQueue[Heard] = SimpleQueue()
         found = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._environment = {**os.environ, "PYTHONPATH": found}
@@ -103,15 +99,12 @@ class Crew:
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Crew:
-        """Start them all; the first says what "auto" is before the others have anything to do."""
+        """Start them all; the first says what "auto" is before any has something to do."""
         try:
             for place in range(self._count):
-                self.workers.append(Worker(place, self._heard, self._environment))
-            self._brief(self.workers[0])
-            while not self._idle:
+                self._start(place)
+            while not (self._idle and self.lanes):
                 self.hear()
-            for worker in self.workers[1:]:
-                self._brief(worker)
         except BaseException:
             self.__exit__()
             raise
@@ -131,7 +124,8 @@ class Crew:
         their checkpoints; weights: for those of the best epochs; answers: whether it waits for one after each epoch."""
         worker = self._idle.pop(0)
         worker.job = job
-        worker.say({"rounds": rounds, "folder": str(folder), "weights": str(weights), "answers": answers})
+        places = {"folder": str(folder), "weights": str(weights)}
+        worker.say({"rounds": rounds, "lanes": self.lanes, **places, "answers": answers})
 
     def hear(self) -> Heard:
         """What the next of them says: {"told": …, "done": …} after an epoch, which one that waits for an answer is to
@@ -145,15 +139,16 @@ class Crew:
         if "failed" in words:
             raise (InputError if words["code"] == cli.BAD_INPUT else RunError)(words["failed"])
         if "ready" in words:
-            self.batch_size, self.lanes = words["batch_size"], words["lanes"]
-            self._asked |= {"probe": False, "lanes": self.lanes}
+            self.batch_size, self.lanes = words["batch_size"], words["lanes"] or self.lanes
         if "ready" in words or words["done"]:
             self._idle.append(worker)
         return Heard(worker, words)
 
-    def _brief(self, worker: Worker) -> None:
-        worker.is_briefed = True
-        worker.say({**self._asked, "place": worker.place})
+    def _start(self, place: int, deaths: int = 0) -> None:
+        worker = Worker(place, self._heard, self._environment, deaths)
+        self.workers[place : place + 1] = [worker]
+        most = None if place or self.lanes else self._most  # that it is to measure
+        worker.say({"params": self._params, "place": place, "most": most})
 
     def _replace(self, worker: Worker) -> None:
         code = worker.end()
@@ -161,7 +156,4 @@ class Crew:
         if worker.deaths + 1 == ATTEMPTS:
             raise RunError(f"the processes that train trials end at once, the last with exit code {code}")
         cli.say(f"worker {worker.pid} has ended with exit code {code}: what it had is trained again")
-        anew = Worker(worker.place, self._heard, self._environment, worker.deaths + 1)
-        self.workers[worker.place] = anew
-        if worker.is_briefed:
-            self._brief(anew)
+        self._start(worker.place, worker.deaths + 1)

@@ -75,13 +75,13 @@ def programs(
         yield [place], Alone(params, data, folders[place] if folders else None)
 
 
-def run(job: dict[str, Any], params: Params, data: Data, lanes: int, mark: Fingerprint | None) -> None:
-    """Make the trainings of a job (src/tune/trials.py, Job.rounds), at most `lanes` in one program, telling the search
-    each epoch."""
+def run(job: dict[str, Any], params: Params, data: Data, mark: Fingerprint | None) -> None:
+    """Make the trainings of a job (src/tune/trials.py, Job.rounds), at most its `lanes` in one program, telling the
+    search each epoch."""
     wanted = {training["number"] for together in job["rounds"] for training in together}
     gone: set[int] = set()  # over, failed, or dropped
     for together in job["rounds"]:
-        while left := [training for training in together if training["number"] not in gone][:lanes]:
+        while left := [training for training in together if training["number"] not in gone][: job["lanes"]]:
             for told in trained(left, params, data, job, gone, mark):
                 gone |= {number for number, words in told.items() if "error" in words or words["over"]}
                 tell(told=told, done=gone >= wanted)
@@ -244,9 +244,9 @@ def main() -> None:
         # now, as the code may be edited while it searches
         mark = fingerprint.of(params, data.schema) if params.tune.keep else None
         assemble(params, data)  # what is wrong with all trials is no matter of one
-        lanes = best_count(params, data, asked["lanes"]) if asked["probe"] else asked["lanes"]
+        lanes = None if asked["most"] is None else best_count(params, data, asked["most"])
         tell(ready=True, batch_size=params.train.batch_size, lanes=lanes)
         while True:
-            run(hear(), params, data, lanes, mark)
+            run(hear(), params, data, mark)
     except (InputError, RunError) as error:
         tell(failed=str(error), code=cli.BAD_INPUT if isinstance(error, InputError) else 1)
