@@ -33,7 +33,7 @@ from src.tune.together import Together, are_of_lanes
 PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
 TIMED = 3  # epochs of it
-GAIN = 0.9  # of the time of fewer lanes that more must at most take, a lane
+GAIN = 0.9  # of the time of a training alone that lanes must at most take, a lane
 
 Program = Together | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
@@ -185,7 +185,7 @@ def best_count(params: Params, data: Data, most: int) -> int:
         except RuntimeError as error:  # a network that torch.func cannot take, or more than the memory holds
             cli.say(f"{count} trials cannot be lanes: {str(error).splitlines()[0]}")
             break
-        if taken < GAIN * shortest:
+        if taken < shortest * (GAIN if best == 1 else 1):
             best, shortest = count, taken
         elif taken > shortest / GAIN:  # a few may not be worth it yet; these are too many
             break
