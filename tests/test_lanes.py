@@ -1,9 +1,13 @@
 """A lane gives what its training gives alone. In float64, where rounding is too small to hide a difference."""
 
 import math
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +124,22 @@ def test_a_lane_gives_the_epochs_of_its_training_alone(prepared_data, model):
     settings = list(variants(params))
     for given, one in zip(as_lanes(settings, data, bool(wrapped)), settings, strict=True):
         check_equal(given, alone(one, data))
+
+
+def test_the_first_step_waits_for_no_import(prepared_data):
+    """Of sympy, which torch imports for a gradient that it is told where to begin: half a second in each worker."""
+    params, _ = prepared_data("wine", **{"train.warmup_epochs": 0})
+    code = f"""if True:
+        import sys
+        from src import lanes, params, training
+        settings, data = params.check({params.model_dump(by_alias=True)}), training.load_data()
+        trainers, train, val = zip(*(training.assemble(settings, data) for _ in range(2)))
+        [told] = lanes.Lanes(trainers, train, val[0]).fit(1)
+        print(sorted(told), "sympy" in sys.modules)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout == "[0, 1] False\n", run.stderr
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
