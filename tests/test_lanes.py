@@ -126,8 +126,8 @@ def test_a_lane_gives_the_epochs_of_its_training_alone(prepared_data, model):
         check_equal(given, alone(one, data))
 
 
-def test_the_first_step_waits_for_no_import(prepared_data):
-    """Of sympy, which torch imports for a gradient that it is told where to begin: half a second in each worker."""
+def test_the_first_step_does_not_import_sympy(prepared_data):
+    """Which torch needs for a gradient that it is told where to begin: half a second in each worker."""
     params, _ = prepared_data("wine", **{"train.warmup_epochs": 0})
     code = f"""if True:
         import sys

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAUSE = 3.0  # seconds between two looks, so that short epochs share a batch
-SHARE = 0.005  # of a processor's time that telling takes at most: the training may need both, and looks come later then
-LONGEST = 30.0  # seconds between two looks, or two attempts when MLflow cannot be reached
+LONGEST = 30.0  # seconds between two attempts when MLflow cannot be reached
 PATIENCE, HASTE = 10.0, 4.0  # seconds without an answer after which the last attempt is given up
 IMPORTS = 60.0  # seconds that importing MLflow may take on a busy machine
 BUSY = 30.0  # seconds to wait for another process that tells MLflow of the same run
@@ -166,12 +165,11 @@ def main() -> int:
     sender, pause, told = Sender(stage.tracking, stage.key, stage.got_on), 0.0, set[str]()
     watching = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
     while True:
-        is_last, is_first = stage.over.wait(pause), not pause
+        is_last = stage.over.wait(pause)
         if is_last and watching:
             watching.join(LAST_READING)
-        begun = time.thread_time()
         try:
-            if is_last or is_first:  # also of a stage that could not say how it ended
+            if is_last or not pause:  # at first, and of a stage that could not say how it ended
                 outbox.bury()
             for line in sender.send():
                 if line not in told:
@@ -179,8 +177,7 @@ def main() -> int:
                 told.add(line)
             if stage.is_failing:
                 tell("say", "MLflow is back, and has been told all")
-            taken = 0.0 if is_first else time.thread_time() - begun  # at first there is a run to be made
-            stage.is_failing, pause = False, min(max(PAUSE, taken / SHARE), LONGEST)
+            stage.is_failing, pause = False, PAUSE
         except Exception as error:  # whatever a store raises: what is in the outbox is safe, and is told again
             if not stage.is_failing:
                 tell("say", f"MLflow cannot be told ({store.reason(error)}); all is kept, and is told later")

@@ -146,8 +146,8 @@ class Crew:
 
     def _start(self, place: int, deaths: int = 0) -> None:
         worker = Worker(place, self._heard, self._environment, deaths)
-        self.workers[place : place + 1] = [worker]
-        most = None if place or self.lanes else self._most  # that it is to measure
+        self.workers[place : place + 1] = [worker]  # added, or in the place of one that has died
+        most = None if place or self.lanes else self._most  # lanes that it tries at most; None: it measures nothing
         worker.say({"params": self._params, "place": place, "most": most})
 
     def _replace(self, worker: Worker) -> None:

@@ -34,6 +34,7 @@ PROBED = (4, 16, 64, 256)  # lanes in one program that are tried
 STEPS = 12  # in an epoch of a probe
 TIMED = 3  # epochs of it
 GAIN = 0.9  # of the time of a training alone that lanes must at most take, a lane
+MORE = 0.97  # of the time of fewer lanes that more must at most take: these learn less from each other
 
 Program = Together | Alone
 heard: "SimpleQueue[str]" = SimpleQueue()  # lines of the search
@@ -185,7 +186,7 @@ def best_count(params: Params, data: Data, most: int) -> int:
         except RuntimeError as error:  # a network that torch.func cannot take, or more than the memory holds
             cli.say(f"{count} trials cannot be lanes: {str(error).splitlines()[0]}")
             break
-        if taken < shortest * (GAIN if best == 1 else 1):
+        if taken < shortest * (GAIN if best == 1 else MORE):
             best, shortest = count, taken
         elif taken > shortest / GAIN:  # a few may not be worth it yet; these are too many
             break
