@@ -54,10 +54,11 @@ class Work(NamedTuple):
     trials: int
 
 
+MLP = {"model.name": "mlp", "model.widths": [64], "train.epochs": 20}
 WORKLOADS = {
-    "mlp": Work({"model.name": "mlp", "model.widths": [64], "train.epochs": 20}, 64),
+    "mlp": Work(MLP, 64),
     "cnn": Work({"model.name": "cnn", "model.channels": [8, 16], "train.epochs": 5}, 32),
-    "thousand": Work({"model.name": "mlp", "model.widths": [64], "train.epochs": 20}, 1000),
+    "thousand": Work(MLP, 1000),
 }
 WAYS = {
     "mlp": ["lanes", "untracked", "one by one", "optuna", "ray"],

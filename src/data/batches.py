@@ -101,7 +101,7 @@ class Batches:
         """What the network gets: float, scaled, and augmented where there are draws."""
         if inputs.dtype == torch.uint8:  # others are scaled already
             mean, std = self.scale
-            inputs = inputs.to(torch.float32).sub_(mean).div_(std)
+            inputs = inputs.to(torch.float32).sub_(mean).div_(std)  # uint8 - mean would make a float copy of its own
         if draws is not None and self.strengths:
             return augment(inputs, draws, self.strengths)
         return inputs
