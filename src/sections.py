@@ -209,7 +209,7 @@ class Validate(Section):
 
 
 class Tracking(Section):
-    trial_epochs: bool = Field(True, description="MLflow has the epochs of each trial; false: its best value alone")
+    trial_epochs: bool = Field(True, description="MLflow has the epochs of each trial; false: its best values alone")
     uri: str | None = Field(None, description="MLflow store; null: MLFLOW_TRACKING_URI, else ./mlflow.db")
     experiment: str = Field("loopline", min_length=1, description="MLflow experiment")
     step_points: int = Field(
@@ -220,8 +220,21 @@ class Tracking(Section):
     )
 
 
-Choice = bool | int | float | str
-When = dict[str, Choice | list[Choice]]
+def _choice(value: Any) -> Any:
+    for part in value if isinstance(value, list) else [value]:
+        if not isinstance(part, bool | int | float | str | None):
+            raise ValueError("must be a number, a word, true, false, null, or a list of these")
+    return value
+
+
+def _choices(value: Any) -> Any:
+    for one in value if isinstance(value, list) else [value]:
+        _choice(one)
+    return value
+
+
+Choice = Annotated[Any, AfterValidator(_choice)]  # of any type: as a value of its param it is checked by src/tune/space
+When = dict[str, Annotated[Any, AfterValidator(_choices)]]
 
 
 class Range(Section):

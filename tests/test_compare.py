@@ -31,8 +31,8 @@ RUNS = [
     ("seed1", {"seed": "1", "train.lr": "0.2"}, {"best_val/loss": 0.4, "best_val/accuracy": 0.8}, SAME),
     ("odd", {"seed": "1", "train.lr": "0.1"}, {"best_val/loss": math.nan, "val/accuracy": math.inf}, {}),
     ("it's", {"seed": "1", "train.lr": "0.1"}, {"lr": 0.1}, {}),
-    ("tune-x", {"seed": "0", "train.lr": "0.2"}, {"best_val/loss": 0.01}, {"role": "study"}),
-    ("trial-000", {"seed": "0", "train.lr": "0.2"}, {"best_val/loss": 0.01}, {runs.PARENT: "tune-x", "study": "x"}),
+    ("tune-x", {"seed": "0", "train.lr": "0.2", "model.name": "mlp"}, {"best_val/loss": 0.01}, {"role": "study"}),
+    ("trial-000", {"train.lr": "0.3"}, {"best_val/loss": 0.01}, {runs.PARENT: "tune-x", "study": "x"}),
 ]
 
 
@@ -41,6 +41,7 @@ def fill(client):
     there = client.get_experiment_by_name("loopline")  # of an earlier test on the same server
     experiment_id, ids = there.experiment_id if there else client.create_experiment("loopline"), {}
     for number, (name, params, metrics, tags) in enumerate(RUNS, 1):
+        tags = {key: ids.get(value, value) for key, value in tags.items()}
         run_id = ids[name] = client.create_run(experiment_id, 60_000 * number, tags, name).info.run_id
         points = [Metric(key, value, 1000, 0) for key, value in metrics.items()]
         client.log_batch(run_id, points, [Param(*pair) for pair in params.items()], [RunTag("kind", "test")])
@@ -86,9 +87,18 @@ def plain(found):
 def as_mlflow_says(address):
     client = MlflowClient(address)
     found = client.search_runs([client.get_experiment_by_name("loopline").experiment_id])
+    params = {run.info.run_id: run.data.params for run in found}
     every = [(run.info, run.data) for run in found if run.data.tags.get("role") != "study"]
     return [
-        Found(info.run_id, info.run_name, info.status, info.start_time / 1000, data.params, data.metrics, data.tags)
+        Found(
+            info.run_id,
+            info.run_name,
+            info.status,
+            info.start_time / 1000,
+            params.get(data.tags.get(runs.PARENT), {}) | data.params,
+            data.metrics,
+            data.tags,
+        )
         for info, data in every
     ]
 
@@ -97,6 +107,7 @@ def test_what_is_read_from_the_tables_is_what_mlflow_says(filled):
     address = f"sqlite:///{filled[0]}"
     found = runs.search(Tracking(uri=address), Wanted(100, trials=True))
     assert [run.name for run in found] == ["trial-000", "it's", "odd", "seed1", "seed0", "old"]
+    assert found[0].params == {"seed": "0", "train.lr": "0.3", "model.name": "mlp"}  # the study's, too
     assert plain(found) == plain(as_mlflow_says(address))
 
 

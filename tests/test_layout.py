@@ -61,6 +61,7 @@ TORCH_ONLY = [
 ]
 
 
+@cache
 def imports(name: str) -> set[str]:
     """Top-level names of the outside modules, and paths of the own ones, that a file imports anywhere in it."""
     own = {path for path in closure([name]) if path != name and path in direct(name)}

@@ -8,7 +8,8 @@ that client, which knows every way to log in.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -67,6 +68,13 @@ def search(tracking: Tracking, wanted: Wanted) -> list[Found]:
     return _read(tracking, address, wanted) if store.is_database(address) else _ask(tracking, address, wanted)
 
 
+def _completed(found: list[Found], params: Callable[[list[str]], dict[str, dict[str, str]]]) -> list[Found]:
+    """The runs, trials with the params, too, that the run of their study has. params: of runs, by their ids, as far as
+    they are there."""
+    studies = params(sorted({run.tags[PARENT] for run in found if PARENT in run.tags}))
+    return [run._replace(params=studies.get(run.tags.get(PARENT, ""), {}) | run.params) for run in found]
+
+
 def _read(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
     try:
         with create_engine(address, poolclass=NullPool).connect() as connection:
@@ -75,10 +83,11 @@ def _read(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
             rows = connection.execute(_chosen(_of(known, tracking, address), wanted)).all()
             ids = [row.run_uuid for row in rows]
             params, metrics, tags = (_pairs(connection, kind, ids) for kind in (PARAMS, METRICS, TAGS))
+            about = [(row.run_uuid, row.name, row.status, row.start_time / 1000) for row in rows]
+            found = [Found(*one, params[one[0]], metrics[one[0]], tags[one[0]]) for one in about]
+            return _completed(found, partial(_pairs, connection, PARAMS))
     except (SQLAlchemyError, ImportError) as error:  # ImportError: a database whose driver is not installed
         raise store.refused(address, error) from error
-    about = [(row.run_uuid, row.name, row.status, row.start_time / 1000) for row in rows]
-    return [Found(*one, params[one[0]], metrics[one[0]], tags[one[0]]) for one in about]
 
 
 def _chosen(experiment_id: int, wanted: Wanted) -> Select[Any]:
@@ -134,9 +143,17 @@ def _ask(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
         known = {one.name: one.experiment_id for one in client.search_experiments()}
         experiment_id = _of(known, tracking, address)
         pages = [_pages(client, experiment_id, wanted, words) for words in _filters(wanted)]
-        return list(islice((found for page in pages for found in page), wanted.limit))
+        found = list(islice((found for page in pages for found in page), wanted.limit))
+        return _completed(found, partial(_params, client, experiment_id))
     except MlflowException as error:
         raise store.refused(address, error) from error
+
+
+def _params(client: Any, experiment_id: str, ids: list[str]) -> dict[str, dict[str, str]]:
+    """Those of runs, by their ids."""
+    named = ", ".join(f"'{run_id}'" for run_id in ids)
+    found = client.search_runs([experiment_id], f"attributes.run_id IN ({named})", max_results=PAGE) if ids else []
+    return {run.info.run_id: run.data.params for run in found}
 
 
 def _filters(wanted: Wanted) -> list[str]:

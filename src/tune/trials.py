@@ -93,9 +93,13 @@ class Running:
         return found if all(math.isfinite(value) for values in found.values() for value in values) else None
 
     def told(self, state: str, names: list[str], error: str | None) -> Trial:
-        """What MLflow keeps of it; where it did not complete, what the trainings that it had came to."""
+        """What MLflow keeps of it: what is sought, and the other metrics of its best epoch; where it did not complete,
+        what the trainings that it had came to."""
         metrics, had = {}, [training for training in self.trainings if training.best_epoch]
-        for name in names if had else []:
+        others = (
+            [key[4:] for key in had[0].records[0] if key.startswith("val/") and key[4:] not in names] if had else []
+        )
+        for name in [*names, *others] if had else []:
             values = [training.value(name) for training in had if training.is_over or name not in objectives.COSTS]
             if not values or not all(map(math.isfinite, values)):
                 continue
