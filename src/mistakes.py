@@ -8,6 +8,16 @@ from typing import Any
 from src.losses import LOSSES
 from src.metrics import PROBABILISTIC, of_task
 
+# train params that say what is best, where to train, and what to keep
+NOT_TUNED = (
+    "train.monitor",
+    "train.checkpoint",
+    "train.device",
+    "train.resident_gb",
+    "train.deterministic",
+    "train.cuda_graph",
+    "train.fail_on_wait",
+)
 DEVICES = "auto, cpu, mps, cuda, cuda:N"
 
 
@@ -44,8 +54,8 @@ def line(detail: Any, known: list[str], of_range: list[str]) -> str:
     return f"{key} = {detail['input']!r}: {wanted}"
 
 
-def disagreements(params: Any, tunable: list[str]) -> Iterator[str]:
-    """What no field of checked params can see alone: sums, and names that do not fit the task."""
+def disagreements(params: Any, known: list[str]) -> Iterator[str]:
+    """What no field of checked params can see alone: sums, and names that do not fit the task. known: every key."""
     fractions = params.prepare.fractions
     total = fractions.train + fractions.val + fractions.test
     if abs(total - 1) > 1e-6:
@@ -57,9 +67,12 @@ def disagreements(params: Any, tunable: list[str]) -> Iterator[str]:
     if by_column != (params.prepare.split_column is not None):
         state = "needs a column: set" if by_column else "uses no column: unset"
         yield f"prepare.split = '{params.prepare.split}' {state} prepare.split_column"
+    shaping = [key for key in known if key.startswith(("model.", "train."))]  # another split is another problem
     for name in params.tune.space:
-        if name not in tunable:
-            yield f"tune.space.{name} is no model or train param{nearest(name, tunable)}"
+        if name not in shaping:
+            yield f"tune.space.{name} is no model or train param{nearest(name, shaping)}"
+        elif name.startswith(NOT_TUNED):
+            yield f"tune.space.{name} is not to be tuned: it does not make a model better or worse"
     if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
         yield (
             f"train.warmup_epochs = {params.train.warmup_epochs:g} must be below train.epochs = {params.train.epochs}"

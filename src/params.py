@@ -64,9 +64,7 @@ def check(values: Any, where: str = "params") -> Params:
         known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
         lines = list(dict.fromkeys(line(detail, known, list(Range.model_fields)) for detail in error.errors()))
     else:
-        # what else there is to tune, is not a matter of training: another split is another problem
-        tunable = [key for key, _ in fields() if key.startswith(("model.", "train."))]
-        lines = list(disagreements(params, tunable))
+        lines = list(disagreements(params, [key for key, _ in fields()]))
         if not lines:
             return params
     raise InputError("\n  ".join([f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:", *lines]))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from src import cli
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from src.params import Params
     from src.tracking.sweep import Sweep
     from src.tune.study import Tuning
@@ -41,12 +43,14 @@ def main() -> None:
     settings = params.changed(settings, {"train.batch_size": batch_size(settings)})
     total = search.total(settings)
     with study.opened(settings, schema, options.warm_start) as tuning, ExitStack() as held:
-        running = tuning.study
-        done, crew = search.why_done(running, settings), None
-        report.check_choice(running, options.trial, 0 if done else total)
-        if done:
+        running, crew = tuning.study, None
+        if options.trial is not None:  # of those that there are: none is made
+            report.check_choice(running, options.trial)
+        elif done := search.why_done(running, settings):
             cli.say(done)
         else:
+            if already := len(study.finished(running)):
+                cli.say(f"going on: {already} of {total} trials have ended")
             most = search.most_lanes(settings)
             crew = held.enter_context(Crew(settings, most, tuning.lanes(most)))
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
@@ -62,14 +66,18 @@ def _options() -> argparse.Namespace:
         description="Search tune.space of params.yaml for the best train.monitor on the validation split. "
         "A study goes on where it stopped; the search never reads the test split.",
     )
-    parser.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--trials", type=int, metavar="N", help="trials in all, those of earlier calls included")
+    which.add_argument(
+        "--trial",
+        type=int,
+        metavar="N",
+        help="train no more, and take this one: of the Pareto front, or of those alike",
+    )
     parser.add_argument(
         "--warm-start",
         action="store_true",
         help="begin a new study with the trials of earlier ones that fit it: after tune.space was changed",
-    )
-    parser.add_argument(
-        "--trial", type=int, metavar="N", help="take this trial for the best: of the Pareto front, or of those alike"
     )
     then = parser.add_mutually_exclusive_group()
     then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
@@ -92,34 +100,38 @@ def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int |
     result = report.summary(running, sought, chosen)
     words = report.in_words(result)
     Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
+    print(words, flush=True)
+    if settings.tune.keep:
+        _say_kept(tuning.kept(), settings.tune.keep)
+    cli.say("drawing reports/tune, and telling MLflow")
     files.write_json(paths.REPORTS / "tune.json", result)
     paths.STUDY.mkdir(parents=True, exist_ok=True)
     table = paths.STUDY / "trials.csv"
     files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
     labels = [objective.label for objective in sought]
     told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
-    kept = tuning.kept()
-    parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
-    print(words)
-    if settings.tune.keep:
-        found = [
-            path.parent.relative_to(paths.root()) for folder in kept for path in sorted(folder.rglob("model.json"))
-        ]
-        print(f"weights, of the best first: {', '.join(map(str, found)) or 'none'}")
-        if len(kept) < settings.tune.keep:
-            print(f"  of {len(kept)} trials: those of others were dropped when they ended")
+    parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], tuning.kept())
     return result
+
+
+def _say_kept(kept: list["Path"], wanted: int) -> None:
+    from src import paths
+
+    found = [path.parent.relative_to(paths.root()) for folder in kept for path in sorted(folder.rglob("model.json"))]
+    print(f"weights, of the best first: {', '.join(map(str, found)) or 'none'}", flush=True)
+    if len(kept) < wanted:
+        print(f"  of {len(kept)} trials: those of others were dropped when they ended", flush=True)
 
 
 def _conclude(options: argparse.Namespace, result: dict[str, Any]) -> None:
     """Do with the winner what was asked for, and say what comes next."""
     from src.tune import winner
 
-    best = result["best"]["params"]
+    values = result["taken"]["params"]
     if options.export:
-        print(winner.command(best))
+        print(winner.command(values))
     elif options.apply or options.repro:
-        print(winner.applied(best))
+        print(winner.applied(values))
         print(winner.reproduced(result) if options.repro else "Next: dvc repro")
     else:
         given = {"trials": options.trials, "trial": options.trial}
@@ -134,8 +146,15 @@ def _prepare(settings: "Params") -> None:
 
     if is_current(settings):
         return
-    cli.say("data/prepared is missing, or was made with other params or from another file: dvc repro prepare")
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=False).returncode:
+    cli.say("data/prepared is missing, or was made with other params or from another file: running dvc repro prepare")
+    words = [sys.executable, "-m", "dvc", "repro", "prepare"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as repro:
+        assert repro.stderr
+        for line in repro.stderr:
+            if f"exited with {cli.BAD_INPUT}" in line:  # DVC's, after that of the stage, which says what is wrong
+                sys.exit(cli.BAD_INPUT)
+            sys.stderr.write(line)
+    if repro.returncode:
         raise RunError("the prepare stage failed; it says why above")
 
 

@@ -1,10 +1,11 @@
 """Writes values into params.yaml, leaving its comments, order and all other values as they are."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+from ruamel.yaml import YAML, CommentedSeq
 
 from src import files, paths
 from src.params import check
@@ -26,10 +27,21 @@ def apply(values: dict[str, Any], path: Path = paths.PARAMS) -> list[str]:
         for section in sections:
             place = place.setdefault(section, {})
         if place.get(name) != value:
-            changes.append(f"{key}: {place.get(name)} → {value}")
-            place[name] = value
+            changes.append(f"{key}: {text(place.get(name))} → {text(value)}")
+            place[name] = _on_one_line(value) if isinstance(value, list) else value
     check(content, str(path))
-    text = io.StringIO()
-    yaml.dump(content, text)
-    files.write_bytes(path, text.getvalue().encode())
+    written = io.BytesIO()
+    yaml.dump(content, written)
+    files.write_bytes(path, written.getvalue())
     return changes
+
+
+def text(value: Any) -> str:
+    """A value as params.yaml has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _on_one_line(values: list[Any]) -> CommentedSeq:
+    sequence = CommentedSeq(values)
+    sequence.fa.set_flow_style()
+    return sequence

@@ -18,6 +18,7 @@ from src import cli
 from src.errors import InputError
 from src.params import Params
 from src.tune import objectives, study, warm
+from src.tune.apply import text
 from src.tune.objectives import Objective
 from src.tune.search import Search
 from src.tune.trials import standard_error
@@ -97,12 +98,12 @@ def trials(running: Study, sought: Sequence[Objective]) -> pd.DataFrame:
 def difference(trial: FrozenTrial, other: FrozenTrial, name: str) -> tuple[float, float, float] | None:
     """By how much an objective of a trial is above that of another: mean over the seeds, which both have had, and the
     interval of Student's t. None with one seed, which says nothing of chance."""
-    from scipy.stats import t as student
-
     pairs = zip(trial.user_attrs["by_seed"][name], other.user_attrs["by_seed"][name], strict=True)
     differences = [own - theirs for own, theirs in pairs]
     if len(differences) < 2:
         return None
+    from scipy.stats import t as student  # half a second, for what one seed has no use for
+
     mean = fmean(differences)
     half = standard_error(differences) * float(student.ppf((1 + LEVEL) / 2, len(differences) - 1))
     return mean, mean - half, mean + half
@@ -146,44 +147,39 @@ def check(running: Study) -> None:
         )
 
 
-def check_choice(running: Study, chosen: int | None, total: int) -> None:
-    """InputError when no trial `chosen` can have completed once `total` have ended, those taken over not counted."""
-    there = {trial.number: trial.state for trial in running.get_trials(deepcopy=False)}
-    last = max(total + len(study.taken(running)), len(there)) - 1
-    if chosen is None or there.get(chosen) in (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING):
+def check_choice(running: Study, chosen: int) -> None:
+    """InputError when no trial with this number has completed."""
+    complete = sorted(trial.number for trial in study.ranking(running))
+    if chosen in complete:
         return
-    if chosen in there:
-        raise InputError(f"--trial {chosen}: it did not complete, but ended as {there[chosen].name.lower()}")
-    if not 0 <= chosen <= last:
-        raise InputError(f"--trial {chosen}: there is none with this number, they go from 0 to {last}")
+    those = f"Those that did: {', '.join(map(str, complete))}" if complete else "None of this study did yet"
+    state = next((trial.state for trial in running.get_trials(deepcopy=False) if trial.number == chosen), None)
+    how = f", but is {state.name.lower()}" if state else ""
+    raise InputError(f"--trial {chosen}: no trial with this number has completed{how}. {those}")
 
 
 def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
-    """The search in numbers: how many trials ended how, the best, or the one that was `chosen`, and the first, with the
-    current params where they lie in the space. InputError when there is no such trial."""
+    """The search in numbers: how many trials ended how, the best, the one that is taken, which is the best or the one
+    that was `chosen`, and the first, with the current params where they lie in the space."""
     finished, leaders = study.finished(running), study.front(running)
     states = {
         state: sum(trial.state.name.lower() == state for trial in finished) for state in ("complete", "pruned", "fail")
     }
     first, best = study.first(running), leaders[0]
-    if chosen is not None:
-        complete = {trial.number: trial for trial in study.ranking(running)}
-        if chosen not in complete:
-            shown = ", ".join(map(str, sorted(complete)))
-            raise InputError(f"--trial {chosen}: no trial with this number completed. Those that did: {shown}")
-        best = complete[chosen]
+    taken = best if chosen is None else next(one for one in study.ranking(running) if one.number == chosen)
     several = len(sought) > 1
-    is_gain = first.state == TrialState.COMPLETE and first.number != best.number
-    gain = difference(best, first, sought[0].name) if is_gain else None
+    is_gain = first.state == TrialState.COMPLETE and first.number != taken.number
+    gain = difference(taken, first, sought[0].name) if is_gain else None
     return {
         "study": running.study_name,
         "objectives": [objective.name for objective in sought],
         "label": sought[0].label,
-        "trials": {"total": len(finished), **states},
+        "trials": {"total": len(finished), **states, "taken_over": len(study.taken(running))},
         "best": _facts(best),
+        "taken": _facts(taken),
         "first": _facts(first),
         "gain": dict(zip(("mean", "low", "high"), gain, strict=True)) if gain else None,
-        "alike": like(best, leaders, sought),
+        "alike": like(taken, leaders, sought),
         "front": [_facts(trial) for trial in leaders] if several else [],
         "importance": importance(running),
     }
@@ -191,24 +187,26 @@ def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> 
 
 def in_words(result: dict[str, Any]) -> str:
     """The summary as the few lines that end a search."""
-    best, first, counts = result["best"], result["first"], result["trials"]
-    others = zip(result["objectives"][1:], best["values"][1:], strict=True)
-    found = [f"{result['label']} {best['values'][0]:.4g}", *(f"{name} {_number(value)}" for name, value in others)]
+    best, taken, first, counts = result["best"], result["taken"], result["first"], result["trials"]
     was = f"{first['values'][0]:.4g}" if first["values"] else "none"
+    others = f"; {counts['taken_over']} taken over from other studies" if counts["taken_over"] else ""
     lines = [
-        f"{counts['total']} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['fail']} failed",
-        f"best: trial {best['trial']}, {', '.join(found)} (trial {first['trial']}: {was})",
-        *(f"  {key}: {_number(value)}" for key, value in best["params"].items()),
+        f"{counts['total']} trials: {counts['complete']} complete, {counts['pruned']} pruned, {counts['fail']} failed"
+        + others,
+        f"best: {_found(best, result)} (trial {first['trial']}: {was})",
     ]
+    if taken != best:
+        lines.append(f"taken, by --trial: {_found(taken, result)}")
+    lines += [f"  {key}: {_number(value)}" for key, value in taken["params"].items()]
     if gain := result["gain"]:
         lines.append(
             f"against trial {first['trial']}: {gain['mean']:+.4g} ({LEVEL:.0%}: {gain['low']:+.4g} to "
-            f"{gain['high']:+.4g}, over {best['seeds']} seeds)"
+            f"{gain['high']:+.4g}, over {taken['seeds']} seeds)"
         )
     if result["alike"]:
         lines.append(f"these seeds cannot tell it from trial {', '.join(map(str, result['alike']))}")
     if result["front"]:
-        lines.append(f"Pareto front: {len(result['front'])} trials; --trial N takes another than {best['trial']}")
+        lines.append(f"Pareto front: {len(result['front'])} trials; --trial N takes another than {taken['trial']}")
     if result["importance"]:
         lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()))
     return "\n".join(lines)
@@ -223,6 +221,13 @@ def _facts(trial: FrozenTrial) -> dict[str, Any]:
         "seeds": len(next(iter(by_seed.values()))) if by_seed else 0,
         "params": trial.user_attrs["values"],
     }
+
+
+def _found(trial: dict[str, Any], result: dict[str, Any]) -> str:
+    """Its number, and what it came to in each objective."""
+    others = zip(result["objectives"][1:], trial["values"][1:], strict=True)
+    values = [f"{result['label']} {trial['values'][0]:.4g}", *(f"{name} {_number(value)}" for name, value in others)]
+    return f"trial {trial['trial']}, {', '.join(values)}"
 
 
 def _with_error(values: list[float]) -> str:
@@ -249,4 +254,4 @@ def _values(values: dict[str, Any]) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() and value >= 1000 else f"{value:.4g}"
-    return str(value)
+    return text(value)

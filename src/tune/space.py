@@ -1,6 +1,7 @@
 """The search space: which params, from where to where, and on what condition. Every bound and choice is checked as a
 value of its param."""
 
+import json
 import math
 from collections.abc import Hashable
 from graphlib import CycleError, TopologicalSorter
@@ -53,7 +54,8 @@ def suggest(trial: "Trial", params: Params) -> dict[str, Any]:
             continue
         among = distribution(key, allowed)
         if isinstance(among, CategoricalDistribution):
-            values[key] = trial.suggest_categorical(key, among.choices)
+            drawn = trial.suggest_categorical(key, among.choices)
+            values[key] = choices(allowed)[among.choices.index(drawn)]
         elif isinstance(among, IntDistribution):
             values[key] = trial.suggest_int(key, among.low, among.high, step=among.step, log=among.log)
         else:
@@ -67,7 +69,7 @@ def distribution(key: str, allowed: Any) -> "CategoricalDistribution | IntDistri
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(allowed, Range):
-        return CategoricalDistribution(choices(allowed))
+        return CategoricalDistribution([stored(choice) for choice in choices(allowed)])
     if _is_whole(key):
         return IntDistribution(int(allowed.low), int(allowed.high), log=allowed.log, step=int(allowed.step or 1))
     return FloatDistribution(allowed.low, allowed.high, log=allowed.log, step=allowed.step)
@@ -79,20 +81,21 @@ def current(params: Params) -> dict[str, Any] | None:
     for key in ordered(params):
         allowed = params.tune.space[key]
         if is_met(allowed, values):
-            if flat[key] is None or not is_in(flat[key], allowed):
+            if not is_in(flat[key], allowed):
                 return None
             values[key] = flat[key]
     return values
 
 
 def grid(params: Params) -> dict[str, list[Any]]:
-    """The values of each param of which a grid tries every combination. InputError where they are no finite number."""
+    """The values of each param of which a grid tries every combination, as Optuna keeps them. InputError where they
+    are no finite number."""
     values = {}
     for key, allowed in params.tune.space.items():
         if when(allowed):
             raise InputError(f"tune.space: {key} has a condition, and tune.sampler grid tries every combination")
         if not isinstance(allowed, Range):
-            values[key] = choices(allowed)
+            values[key] = [stored(choice) for choice in choices(allowed)]
         elif allowed.log or (allowed.step is None and not _is_whole(key)):
             raise InputError(f"tune.space: {key}: for tune.sampler grid give a step, or a list of choices")
         else:
@@ -109,6 +112,11 @@ def when(allowed: Any) -> dict[str, list[Any]]:
     """The condition on a param: other params of the space, and the values of each that meet it."""
     found = {} if isinstance(allowed, list) else allowed.when
     return {key: values if isinstance(values, list) else [values] for key, values in found.items()}
+
+
+def stored(value: Any) -> Any:
+    """A value as Optuna keeps it, which has no lists: those are text."""
+    return json.dumps(value) if isinstance(value, list) else value
 
 
 def choices(allowed: Any) -> list[Any]:

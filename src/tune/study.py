@@ -253,7 +253,9 @@ def _load(params: Params, study_name: str) -> Tuning:
             pruner=samplers.PRUNERS[params.tune.pruner](params.train.epochs),
         )
     except Exception as error:  # whatever a database driver or a broken journal raises
-        raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {error}")) from error
+        is_driver = isinstance(error.__cause__, ModuleNotFoundError)
+        said = f"{error.__cause__}. Install the database's driver" if is_driver else error
+        raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {said}")) from error
     return Tuning(study, params, journal)
 
 
@@ -279,9 +281,12 @@ def queued(trial: FrozenTrial) -> dict[str, Any] | None:
 def _begin(study: Study, params: Params) -> None:
     """Have the first trial be that of the current params, where there is one and it was not taken over."""
     values, taken = space.current(params), study.get_trials(deepcopy=False)
-    same = [trial.number for trial in taken if values in (trial.user_attrs.get("values"), queued(trial))]
-    if values and not same and params.tune.sampler != "grid":
-        study.enqueue_trial(values)
-    elif not values:
+    if values is None:
         cli.say("the current params lie outside tune.space, so no trial has them")
+        study.set_user_attr(FIRST, len(taken))
+        return
+    kept = {key: space.stored(value) for key, value in values.items()}
+    same = [trial.number for trial in taken if values == trial.user_attrs.get("values") or kept == queued(trial)]
+    if not same and params.tune.sampler != "grid":
+        study.enqueue_trial(kept)
     study.set_user_attr(FIRST, same[0] if same else len(taken))

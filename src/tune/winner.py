@@ -1,6 +1,5 @@
 """What becomes of the best trial: written into params.yaml, trained by the pipeline, or told as a command."""
 
-import json
 import shlex
 import subprocess
 import sys
@@ -9,12 +8,12 @@ from typing import Any
 from src import files, params, paths
 from src.errors import RunError
 from src.tracking import reuse
-from src.tune.apply import apply
+from src.tune.apply import apply, text
 
 
 def command(values: dict[str, Any]) -> str:
     """The line that trains with these values in an experiment of its own, params.yaml left as it is."""
-    pairs = [f"{key}={json.dumps(value) if not isinstance(value, str) else value}" for key, value in values.items()]
+    pairs = [f"{key}={text(value)}" for key, value in values.items()]
     return shlex.join(["dvc", "exp", "run", *(word for pair in pairs for word in ("-S", pair))])
 
 
@@ -30,12 +29,13 @@ def reproduced(result: dict[str, Any]) -> str:
     for words in (["dvc", "repro"], ["src.reuse"]):
         if subprocess.run([sys.executable, "-m", *words], check=False).returncode:
             raise RunError("the pipeline failed; it says why above. params.yaml has the best values: dvc repro")
-    best = result["best"]
+    taken = result["taken"]
     with reuse.rejoined(params.load()) as tracked:
-        tracked.set_tags({"tuned.study": result["study"], "tuned.trial": str(best["trial"])})
+        tracked.set_tags({"tuned.study": result["study"], "tuned.trial": str(taken["trial"])})
     lines = []
     for split in ("validate", "evaluate"):
         report = files.read_json(paths.REPORTS / f"{split}.json")
         numbers = [f"{name} {value:.4g}" for name, value in report.items() if isinstance(value, float)]
         lines.append(f"{'val' if split == 'validate' else 'test'}: {', '.join(numbers)}")
+    lines.append(f"in the search: {result['label']} {taken['values'][0]:.4g}")
     return "\n".join([*lines, f"run: {tracked.name}, tagged with study and trial"])

@@ -49,5 +49,14 @@ def test_a_value_that_would_not_load_is_never_written(workspace):
 def test_a_param_that_the_file_leaves_out_is_added(workspace):
     path = workspace / "params.yaml"
     path.write_text("seed: 1\n")
-    assert apply({"model.dropout": 0.3}, path) == ["model.dropout: None → 0.3"]
+    assert apply({"model.dropout": 0.3}, path) == ["model.dropout: null → 0.3"]
     assert load(path).model.dropout == 0.3
+
+
+def test_a_list_stays_on_its_line_and_null_is_yaml(workspace):
+    path = workspace / "params.yaml"
+    path.write_text("train:\n  clip_norm: 1.0\n  betas: [0.9, 0.999]  # two\n")
+    changes = apply({"train.clip_norm": None, "train.betas": [0.8, 0.99]}, path)
+    assert changes == ["train.clip_norm: 1.0 → null", "train.betas: [0.9, 0.999] → [0.8, 0.99]"]
+    assert path.read_text() == "train:\n  clip_norm:\n  betas: [0.8, 0.99]   # two\n"  # comments keep their column
+    assert load(path).train.clip_norm is None

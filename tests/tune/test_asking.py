@@ -12,8 +12,9 @@ SPACE = {
     "train.batch_size": {"low": 16, "high": 64, "step": 16},
     "train.optimizer": ["sgd", "adam"],
     "train.momentum": {"low": 0.5, "high": 0.95, "when": {"train.optimizer": "sgd"}},
+    "model.widths": [[64], [256, 128]],
 }
-GRID = {"train.lr": [0.01, 0.1, 1.0], "train.batch_size": {"low": 16, "high": 64, "step": 16}}
+GRID = {"model.widths": [[64], [256, 128], [8]], "train.batch_size": {"low": 16, "high": 64, "step": 16}}
 
 
 def params_of(sampler, **more):
@@ -26,7 +27,7 @@ def goodness(values):
 
 
 def hash_of(value):
-    return len(value) / 10 if isinstance(value, str) else float(value) % 1
+    return len(value) / 10 if isinstance(value, str | list) else float(value) % 1
 
 
 def run(params, schema, trials, kill_at=()):
@@ -96,7 +97,7 @@ def test_a_grid_is_tried_whole_and_once(schema):
     params = params_of("grid", **{"tune.trials": 50})
     assert search.total(params) == 12
     asked = run(params, schema, 12)
-    assert len({tuple(values.items()) for values in asked.values()}) == 12
+    assert len({repr(values) for values in asked.values()}) == 12
 
 
 def test_what_is_not_flushed_is_asked_again_and_what_is_written_is_noted(schema, workspace):
@@ -134,3 +135,13 @@ def test_a_trial_that_is_far_worse_is_pruned_and_the_best_never(schema, pruner):
             tuning.study.tell(trial, None if state == TrialState.PRUNED else level, state)
     assert bool(pruned) == (pruner != "none")
     assert 6 not in pruned
+
+
+def test_a_database_whose_driver_is_missing_is_bad_input(workspace, schema):
+    params = params_of("tpe", **{"tune.storage": "postgresql+pg8000://me:secret@127.0.0.1/studies"})
+    with (
+        pytest.raises(InputError, match=r"No module named 'pg8000'\. Install the database's driver") as error,
+        study.opened(params, schema),
+    ):
+        pass
+    assert "secret" not in str(error.value)

@@ -47,7 +47,8 @@ def test_the_best_trials_have_their_weights_kept(new_project, lanes, seeds, monk
     best = f"trial-{found['best']['trial']}"
     assert len(names) == 2
     assert best in names
-    assert f"models/tune.weights/{study.name}/{best}" in printed.splitlines()[-2]
+    (line,) = (line for line in printed.splitlines() if line.startswith("weights, of the best first: "))
+    assert f"models/tune.weights/{study.name}/{best}" in line
     losses, epochs = [], []
     for place in range(seeds):
         number = found["best"]["trial"] * seeds + place

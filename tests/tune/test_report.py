@@ -66,22 +66,15 @@ def test_one_seed_says_nothing_of_chance():
 def test_another_trial_can_be_taken_but_none_that_did_not_complete():
     made = study_of([LOSS], [[2.0]], [[1.0]])
     made.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={"values": {}}))
-    assert report.summary(made, [LOSS], 0)["best"]["trial"] == 0
-    for number in (2, 99):
-        with pytest.raises(InputError, match=r"no trial with this number completed\. Those that did: 0, 1"):
-            report.summary(made, [LOSS], number)
-
-
-def test_a_trial_that_can_never_be_taken_is_refused_at_once():
-    made = study_of([LOSS], [[2.0]], [[1.0]])
-    made.add_trial(optuna.trial.create_trial(state=TrialState.PRUNED, user_attrs={"values": {}}))
-    for number in (None, 0, 1, 3, 4):  # those that are to come may complete
-        report.check_choice(made, number, 5)
-    with pytest.raises(InputError, match="--trial 2: it did not complete, but ended as pruned"):
-        report.check_choice(made, 2, 5)
-    for number in (-1, 5):
-        with pytest.raises(InputError, match=f"--trial {number}: there is none with this number, they go from 0 to 4"):
-            report.check_choice(made, number, 5)
+    report.check_choice(made, 0)
+    result = report.summary(made, [LOSS], 0)
+    assert (result["best"]["trial"], result["taken"]["trial"]) == (1, 0)
+    words = report.in_words(result)
+    assert "best: trial 1, val loss 1 (trial 0: 2)\ntaken, by --trial: trial 0, val loss 2\n  train.lr: 0.1" in words
+    for number, how in ((2, ", but is pruned"), (99, "")):
+        message = rf"--trial {number}: no trial with this number has completed{how}\. Those that did: 0, 1"
+        with pytest.raises(InputError, match=message):
+            report.check_choice(made, number)
 
 
 def test_the_table_has_a_row_for_every_trial():
