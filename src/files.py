@@ -13,6 +13,7 @@ from src.errors import InputError
 
 GONE = ".gone"  # ends the name of a folder that is being removed
 SEAL = "sha256_of_the_rest"
+_BEFORE_SEAL = f', "{SEAL}": "'.encode()
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that has no room left
 
 
@@ -104,6 +105,21 @@ def unsealed(value: Any) -> dict[str, Any]:
     """What was sealed; ValueError when it is not as it was then."""
     if not isinstance(value, dict) or value.pop(SEAL, None) != _digest(value):
         raise ValueError("its SHA-256 is not the one written in it")
+    return value
+
+
+def sealed_line(value: dict[str, Any]) -> bytes:
+    """A sealed value, which has entries, as a line of JSON."""
+    text = json.dumps(value).encode()
+    return text[:-1] + _BEFORE_SEAL + hashlib.sha256(text).hexdigest().encode() + b'"}\n'
+
+
+def unsealed_line(line: bytes) -> dict[str, Any]:
+    """What was sealed, from a line with its end or without; ValueError when it is not as it was then."""
+    value, (text, _, seal) = json.loads(line), line.rpartition(_BEFORE_SEAL)
+    if seal.rstrip() != hashlib.sha256(text + b"}").hexdigest().encode() + b'"}':
+        raise ValueError("its SHA-256 is not the one written in it")
+    del value[SEAL]
     return value
 
 

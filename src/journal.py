@@ -1,6 +1,5 @@
 """An append-only file of JSON lines, each with its own digest. What was appended is on disk before anyone is told."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ class Journal:
         """OSError when they cannot be written, and then the file is as it was."""
         is_new = not self.path.exists()
         with self.path.open("ab", buffering=0) as file:  # a buffer would be written after what failed is cut off
-            start, left = file.seek(0, os.SEEK_END), b"".join(map(line, records))
+            start, left = file.seek(0, os.SEEK_END), b"".join(map(files.sealed_line, records))
             try:
                 while left:
                     left = left[file.write(left) :]
@@ -43,7 +42,7 @@ class Journal:
         records = []
         for number, text in enumerate(whole.splitlines(), start=1):
             try:
-                records.append(files.unsealed(json.loads(text)))
+                records.append(files.unsealed_line(text))
             except ValueError as error:
                 raise InputError(f"{self.path}, line {number} after byte {offset}, is damaged: {error}") from None
         return records, offset + len(whole) + len(newline)
@@ -61,15 +60,10 @@ class Journal:
         good, content = [], self.path.read_bytes() if self.path.exists() else b""
         for text in content.splitlines(keepends=True):
             try:
-                files.unsealed(json.loads(text))
+                files.unsealed_line(text)
             except ValueError:
                 continue
             good.append(text)
         if b"".join(good) != content:
             files.write_bytes(self.path.with_name(self.path.name + ".damaged"), content)  # first: none is lost between
             files.write_bytes(self.path, b"".join(good))
-
-
-def line(record: Record) -> bytes:
-    """A record as a line of the file; equal records are equal lines."""
-    return json.dumps(files.sealed(record)).encode() + b"\n"

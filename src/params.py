@@ -61,10 +61,10 @@ def check(values: Any, where: str = "params") -> Params:
     try:
         params = Params.model_validate(_plain(values))
     except ValidationError as error:
-        known = [name for name, _ in fields()] + list(Params().model_dump(by_alias=True))
+        known = [*KEYS, *Params().model_dump(by_alias=True)]
         lines = list(dict.fromkeys(line(detail, known, list(Range.model_fields)) for detail in error.errors()))
     else:
-        lines = list(disagreements(params, [key for key, _ in fields()]))
+        lines = list(disagreements(params, list(KEYS)))
         if not lines:
             return params
     raise InputError("\n  ".join([f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:", *lines]))
@@ -105,6 +105,9 @@ def fields(section: type[BaseModel] = Params, prefix: str = "") -> Iterator[tupl
             yield from fields(field.annotation, key + ".")
         else:
             yield key, field
+
+
+KEYS = dict(fields())  # every param that holds a value, by its dotted name
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.errors import InputError
-from src.journal import Journal, line
+from src.files import sealed_line
+from src.journal import Journal
 
 ROWS = [{"epoch": 1, "loss": 1 / 3, "name": "é\n"}, {"epoch": 2, "loss": float("inf")}]
 
@@ -29,7 +30,7 @@ def test_what_was_appended_comes_back_and_reading_goes_on(journal):
 
 def test_a_torn_line_is_none_until_it_is_cut_off(journal):
     good = journal.path.read_bytes()
-    journal.path.write_bytes(good + line({"epoch": 3})[:-5])
+    journal.path.write_bytes(good + sealed_line({"epoch": 3})[:-5])
     assert journal.read() == (ROWS, len(good))
     assert journal.mend()
     assert not journal.mend()
@@ -38,7 +39,7 @@ def test_a_torn_line_is_none_until_it_is_cut_off(journal):
 
 @given(place=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_never_read_as_something_else(tmp_path_factory, place, bit):
-    content = bytearray(b"".join(map(line, ROWS)))
+    content = bytearray(b"".join(map(sealed_line, ROWS)))
     content[place % len(content)] ^= 1 << bit
     path = tmp_path_factory.mktemp("flip") / "rows.jsonl"
     path.write_bytes(content)

@@ -1,6 +1,5 @@
 """What trainings keep: checkpoints, the history beside them, and what each is a training of."""
 
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -99,7 +98,7 @@ def _looked_through(path: Path) -> tuple[list[bytes], int]:
 
 def _is_record(line: bytes) -> bool:
     try:
-        return line.endswith(b"\n") and bool(files.unsealed(json.loads(line)))
+        return line.endswith(b"\n") and bool(files.unsealed_line(line))
     except ValueError:
         return False
 

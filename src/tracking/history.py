@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src import files, journal
+from src import files
 from src.journal import Journal, Record
 
 NAME = "history.jsonl"
@@ -36,7 +36,7 @@ class History:
     def restore(self, records: list[Record], say: Callable[[str], None]) -> None:
         """Make the file hold just these, which a checkpoint has kept; says so when it held anything else than a part
         of them, or more epochs."""
-        wanted = b"".join(map(journal.line, records))
+        wanted = b"".join(map(files.sealed_line, records))
         had = self.path.read_bytes() if self.path.exists() else b""
         if had != wanted:
             if not wanted.startswith(had) and not had.startswith(wanted):
@@ -78,7 +78,7 @@ class Steps:
         kept = {record["epoch"]: record for record in self._journal.read()[0] if record["epoch"] <= epochs}
         if len(kept) < epochs:
             say(f"{self.path} lacks the steps of {epochs - len(kept)} epochs: damaged, or removed; the epochs are kept")
-        content = b"".join(map(journal.line, kept.values()))
+        content = b"".join(map(files.sealed_line, kept.values()))
         if self.path.exists() and self.path.read_bytes() != content:
             files.write_bytes(self.path, content)
 

@@ -130,7 +130,8 @@ def importance(running: Study) -> dict[str, float]:
     values = {trial.values[0] for trial in study.ranking(running)}
     if len(values) < 4:
         return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    # trees as deep as Optuna's own take ten times as long for a thousand trials, and say the same to a hundredth
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0, max_depth=8)
     shares = optuna.importance.get_param_importances(running, evaluator=evaluator, target=study.first_value)
     return {name: share for name, share in shares.items() if not math.isnan(share)}
 

@@ -13,12 +13,20 @@ Sampler = Callable[[Params, int], BaseSampler]  # number: of the trial that is c
 Pruner = Callable[[int], BasePruner]  # epochs: of a whole training
 
 
+class Tpe(optuna.samplers.TPESampler):
+    """One for all trials of a study, so that which params they have in common is asked of new trials alone: of a
+    thousand that is a fifth of the time that choosing takes."""
+
+    def draw_by(self, seed: int) -> None:
+        """Be as one that is new and has this seed."""
+        for rng in (self._rng, self._random_sampler._rng):
+            rng.rng.seed(seed)
+
+
 def tpe(params: Params, number: int) -> BaseSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), of all params at once (Falkner et al. 2018)."""
     conditions = any(space.when(allowed) for allowed in params.tune.space.values())
-    return optuna.samplers.TPESampler(
-        seed=params.seed + number, multivariate=True, group=conditions, constant_liar=True
-    )
+    return Tpe(seed=params.seed + number, multivariate=True, group=conditions, constant_liar=True)
 
 
 def gp(params: Params, number: int) -> BaseSampler:

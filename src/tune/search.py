@@ -122,8 +122,8 @@ class Search:
     def _ask(self) -> None:
         """The trials of the next jobs: as many as a worker trains at once."""
         groups: dict[str, dict[int, Running]] = {}
-        for _ in range(self._together):
-            if not self._left():  # other machines ask too
+        for _ in range(min(self._together, self._left())):
+            if not self._tuning.can_hold and not self._left():  # other machines ask too
                 break
             asked = self._tuning.ask()
             values = space.suggest(asked, self._params)

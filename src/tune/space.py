@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from src.errors import InputError
 from src.mistakes import nearest
-from src.params import Params, changed, fields
+from src.params import KEYS, Params, changed
 from src.sections import Options, Range
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _check_range(key: str, values: Range) -> None:
         raise InputError(f"tune.space: {key}: low {values.low:g} must be below high {values.high:g}")
     if values.log and values.low <= 0:
         raise InputError(f"tune.space: {key}: a logarithmic scale needs low above 0, not {values.low:g}")
-    if not {int, float} & _kinds(dict(fields())[key].annotation):
+    if not {int, float} & _kinds(KEYS[key].annotation):
         raise InputError(f"tune.space: {key} is no number: give a list of choices")
     if values.step is not None:
         _check_step(key, values, values.step)
@@ -190,7 +190,7 @@ def _edges(key: str, allowed: Any) -> list[Any]:
 
 
 def _is_whole(key: str) -> bool:
-    return int in _kinds(dict(fields())[key].annotation)
+    return int in _kinds(KEYS[key].annotation)
 
 
 def _kinds(annotation: Any) -> set[type]:

@@ -76,7 +76,10 @@ class Tuning:
         if not self._journal:
             shared.recover(self.study)
         number = len(self.study.get_trials(deepcopy=False)) + (0 if self._journal else shared.apart())
-        self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
+        if isinstance(self.study.sampler, samplers.Tpe):
+            self.study.sampler.draw_by(self._params.seed + number)
+        else:
+            self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
         return self.study.ask() if self._journal else shared.ask(self.study)
 
     def elsewhere(self) -> int:
