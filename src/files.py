@@ -109,7 +109,8 @@ def unsealed(value: Any) -> dict[str, Any]:
 
 
 def sealed_line(value: dict[str, Any]) -> bytes:
-    """A sealed value, which has entries, as a line of JSON."""
+    """A sealed value as a line of JSON."""
+    assert value  # whose comma stands between it and the seal
     text = json.dumps(value).encode()
     return text[:-1] + _BEFORE_SEAL + hashlib.sha256(text).hexdigest().encode() + b'"}\n'
 

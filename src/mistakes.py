@@ -11,7 +11,10 @@ from src.metrics import PROBABILISTIC, of_task
 # train params that say what is best, where to train, and what to keep
 NOT_TUNED = (
     "train.monitor",
-    "train.checkpoint",
+    "train.checkpoint_seconds",
+    "train.checkpoints_kept",
+    "train.checkpoints_days",
+    "train.checkpoints_gb",
     "train.device",
     "train.resident_gb",
     "train.deterministic",
@@ -71,7 +74,7 @@ def disagreements(params: Any, known: list[str]) -> Iterator[str]:
     for name in params.tune.space:
         if name not in shaping:
             yield f"tune.space.{name} is no model or train param{nearest(name, shaping)}"
-        elif name.startswith(NOT_TUNED):
+        elif name in NOT_TUNED:
             yield f"tune.space.{name} is not to be tuned: it does not make a model better or worse"
     if params.train.warmup_epochs >= params.train.epochs and params.train.schedule == "cosine":
         yield (

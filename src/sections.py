@@ -220,21 +220,21 @@ class Tracking(Section):
     )
 
 
-def _choice(value: Any) -> Any:
+def _plain_or_list(value: Any) -> Any:
     for part in value if isinstance(value, list) else [value]:
         if not isinstance(part, bool | int | float | str | None):
             raise ValueError("must be a number, a word, true, false, null, or a list of these")
     return value
 
 
-def _choices(value: Any) -> Any:
+def _one_or_several(value: Any) -> Any:
     for one in value if isinstance(value, list) else [value]:
-        _choice(one)
+        _plain_or_list(one)
     return value
 
 
-Choice = Annotated[Any, AfterValidator(_choice)]  # of any type: as a value of its param it is checked by src/tune/space
-When = dict[str, Annotated[Any, AfterValidator(_choices)]]
+Choice = Annotated[Any, AfterValidator(_plain_or_list)]  # as a value of its param it is checked by src/tune/space.py
+When = dict[str, Annotated[Any, AfterValidator(_one_or_several)]]
 
 
 class Range(Section):

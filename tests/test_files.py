@@ -82,3 +82,10 @@ def test_the_digest_is_sha256_of_the_content(tmp_path):
     content = bytes(range(256)) * 5000
     (tmp_path / "file").write_bytes(content)
     assert files.sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_sealed_line_is_the_sealed_value():
+    value = {"epoch": 1, "name": "é\n", "loss": float("inf"), "rows": [[1.5, None]]}
+    line = files.sealed_line(value)
+    assert line == json.dumps(files.sealed(value)).encode() + b"\n"
+    assert files.unsealed_line(line) == files.unsealed(json.loads(line)) == value

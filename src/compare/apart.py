@@ -64,11 +64,11 @@ def best(column: str, values: Iterable[float | None]) -> float | None:
 
 
 def by_seed(runs: list[Found]) -> list[list[Found]]:
-    """Groups of FINISHED runs that differ in nothing but the seed, in their order: of each seed the newest, as the same
-    training twice is no second result."""
+    """Groups of FINISHED runs, trials left out, that differ in nothing but the seed, in their order: of each seed the
+    newest, as the same training twice is no second result."""
     groups: dict[object, dict[str, Found]] = {}
     for run in runs:
-        if run.status == "FINISHED" and "seed" in run.params:
+        if run.status == "FINISHED" and "seed" in run.params and STUDY not in run.tags:
             params = {pair for pair in run.params.items() if pair[0] != "seed" and not pair[0].startswith(IDLE)}
             terms = (frozenset(params), run.tags.get("data.source"), run.tags.get("code.digest"))
             seeds = groups.setdefault(terms, {})

@@ -25,6 +25,7 @@ from src.tracking import store
 PARENT = "mlflow.parentRunId"
 AT_ONCE = 500  # runs whose params, metrics and tags are read by one query; SQLite has a limit
 PAGE = 1000  # runs that a server is asked for at once
+EVERY = 3  # mlflow.entities.ViewType.ALL: deleted ones too
 
 EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
 RUNS = table("runs", *map(column, ("run_uuid", "name", "status", "start_time", "experiment_id", "lifecycle_stage")))
@@ -71,8 +72,9 @@ def search(tracking: Tracking, wanted: Wanted) -> list[Found]:
 def _completed(found: list[Found], params: Callable[[list[str]], dict[str, dict[str, str]]]) -> list[Found]:
     """The runs, trials with the params, too, that the run of their study has. params: of runs, by their ids, as far as
     they are there."""
-    studies = params(sorted({run.tags[PARENT] for run in found if PARENT in run.tags}))
-    return [run._replace(params=studies.get(run.tags.get(PARENT, ""), {}) | run.params) for run in found]
+    studies = {run.run_id: run.tags[PARENT] for run in found if PARENT in run.tags and "study" in run.tags}
+    known = params(sorted(set(studies.values())))
+    return [run._replace(params=known.get(studies.get(run.run_id, ""), {}) | run.params) for run in found]
 
 
 def _read(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
@@ -151,9 +153,12 @@ def _ask(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
 
 def _params(client: Any, experiment_id: str, ids: list[str]) -> dict[str, dict[str, str]]:
     """Those of runs, by their ids."""
-    named = ", ".join(f"'{run_id}'" for run_id in ids)
-    found = client.search_runs([experiment_id], f"attributes.run_id IN ({named})", max_results=PAGE) if ids else []
-    return {run.info.run_id: run.data.params for run in found}
+    params: dict[str, dict[str, str]] = {}
+    for start in range(0, len(ids), AT_ONCE):
+        named = ", ".join(f"'{run_id}'" for run_id in ids[start : start + AT_ONCE])
+        found = client.search_runs([experiment_id], f"attributes.run_id IN ({named})", EVERY, AT_ONCE)
+        params |= {run.info.run_id: run.data.params for run in found}
+    return params
 
 
 def _filters(wanted: Wanted) -> list[str]:

@@ -20,8 +20,8 @@ STATUS = {"complete": "FINISHED", "pruned": "KILLED", "fail": "FAILED"}
 
 
 class Trial(NamedTuple):
-    """One finished trial: the values tried, state (complete, pruned, fail), its epochs and what they came to, that by
-    which it is judged first."""
+    """One finished trial: the values tried, state (complete, pruned, fail), its epochs and what they came to; best:
+    that by which it is judged, if it came so far."""
 
     number: int
     values: dict[str, Any]
@@ -29,11 +29,8 @@ class Trial(NamedTuple):
     started: float
     records: list[Record]
     metrics: dict[str, float]
+    best: float | None
     error: str | None
-
-    @property
-    def best(self) -> float | None:
-        return next(iter(self.metrics.values()), None)
 
 
 class Sweep:

@@ -41,14 +41,14 @@ def main() -> None:
     settings = params.settled(settings, schema.task)
     objectives.check(settings)
     settings = params.changed(settings, {"train.batch_size": batch_size(settings)})
-    total = search.total(settings)
-    with study.opened(settings, schema, options.warm_start) as tuning, ExitStack() as held:
+    with study.opened(settings, schema, options.warm_start, options.trial is None) as tuning, ExitStack() as held:
         running, crew = tuning.study, None
         if options.trial is not None:  # of those that there are: none is made
             report.check_choice(running, options.trial)
         elif done := search.why_done(running, settings):
             cli.say(done)
         else:
+            total = search.total(settings)
             if already := len(study.finished(running)):
                 cli.say(f"going on: {already} of {total} trials have ended")
             most = search.most_lanes(settings)
@@ -80,12 +80,17 @@ def _options() -> argparse.Namespace:
         help="begin a new study with the trials of earlier ones that fit it: after tune.space was changed",
     )
     then = parser.add_mutually_exclusive_group()
-    then.add_argument("--apply", action="store_true", help="write the best values into params.yaml")
+    then.add_argument(
+        "--apply", action="store_true", help="write the best values, or those of --trial, into params.yaml"
+    )
     then.add_argument(
         "--repro", action="store_true", help="the same, and run the pipeline with them, to the test split"
     )
     then.add_argument("--export", action="store_true", help="print the `dvc exp run` that trains with the best values")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.trial is not None and options.warm_start:
+        parser.error("--trial takes a trial that there is: leave out --warm-start")
+    return options
 
 
 def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int | None) -> dict[str, Any]:
@@ -96,13 +101,15 @@ def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int |
     from src.tune import objectives, pictures, report
 
     running, sought = tuning.study, objectives.of(settings)
-    report.check(running)
+    if chosen is None:
+        report.check(running)
     result = report.summary(running, sought, chosen)
     words = report.in_words(result)
     Console(width=None if sys.stdout.isatty() else 140).print(report.ranking(running, sought))
     print(words, flush=True)
+    kept = tuning.kept()
     if settings.tune.keep:
-        _say_kept(tuning.kept(), settings.tune.keep)
+        _say_kept(kept, settings.tune.keep)
     cli.say("drawing reports/tune, and telling MLflow")
     files.write_json(paths.REPORTS / "tune.json", result)
     paths.STUDY.mkdir(parents=True, exist_ok=True)
@@ -110,7 +117,7 @@ def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int |
     files.write_bytes(table, report.trials(running, sought).to_csv(index=False).encode())
     labels = [objective.label for objective in sought]
     told = pictures.Told(running, labels, result["importance"], objectives.step(settings))
-    parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], tuning.kept())
+    parent.conclude(result, words, [table, *pictures.write(told, words, paths.STUDY)], kept)
     return result
 
 
@@ -148,12 +155,20 @@ def _prepare(settings: "Params") -> None:
         return
     cli.say("data/prepared is missing, or was made with other params or from another file: running dvc repro prepare")
     words = [sys.executable, "-m", "dvc", "repro", "prepare"]
+    is_bad_input = False
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as repro:
-        assert repro.stderr
-        for line in repro.stderr:
-            if f"exited with {cli.BAD_INPUT}" in line:  # DVC's, after that of the stage, which says what is wrong
-                sys.exit(cli.BAD_INPUT)
-            sys.stderr.write(line)
+        try:
+            for line in repro.stderr:  # type: ignore[union-attr]
+                # DVC's word on it is one too many: the stage has said what is wrong
+                if line.rstrip().endswith(f"exited with {cli.BAD_INPUT}"):
+                    is_bad_input = True
+                else:
+                    sys.stderr.write(line)
+        except BaseException:
+            repro.kill()
+            raise
+    if is_bad_input:
+        sys.exit(cli.BAD_INPUT)
     if repro.returncode:
         raise RunError("the prepare stage failed; it says why above")
 

@@ -26,7 +26,7 @@ def apply(values: dict[str, Any], path: Path = paths.PARAMS) -> list[str]:
         place = content
         for section in sections:
             place = place.setdefault(section, {})
-        if place.get(name) != value:
+        if name not in place or place[name] != value:
             changes.append(f"{key}: {text(place.get(name))} → {text(value)}")
             place[name] = _on_one_line(value) if isinstance(value, list) else value
     check(content, str(path))

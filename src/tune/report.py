@@ -130,7 +130,7 @@ def importance(running: Study) -> dict[str, float]:
     values = {trial.values[0] for trial in study.ranking(running)}
     if len(values) < 4:
         return {}
-    # trees as deep as Optuna's own take ten times as long for a thousand trials, and say the same to a hundredth
+    # of 1,000 trials and two params 1.1 s, and 12 s with trees as deep as Optuna's own, whose shares differ by 0.01
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0, max_depth=8)
     shares = optuna.importance.get_param_importances(running, evaluator=evaluator, target=study.first_value)
     return {name: share for name, share in shares.items() if not math.isnan(share)}
@@ -155,8 +155,8 @@ def check_choice(running: Study, chosen: int) -> None:
         return
     those = f"Those that did: {', '.join(map(str, complete))}" if complete else "None of this study did yet"
     state = next((trial.state for trial in running.get_trials(deepcopy=False) if trial.number == chosen), None)
-    how = f", but is {state.name.lower()}" if state else ""
-    raise InputError(f"--trial {chosen}: no trial with this number has completed{how}. {those}")
+    how = f"it is {state.name.lower()}" if state else "there is none with this number"
+    raise InputError(f"--trial {chosen}: {how}, and one that has completed is wanted. {those}")
 
 
 def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _facts(trial: FrozenTrial) -> dict[str, Any]:
         "trial": trial.number,
         "values": trial.values if trial.state == TrialState.COMPLETE else None,
         "seeds": len(next(iter(by_seed.values()))) if by_seed else 0,
-        "params": trial.user_attrs["values"],
+        "params": trial.user_attrs.get("values", trial.params),  # none yet of one that is to be made again
     }
 
 

@@ -1,21 +1,71 @@
 """How the next trial is chosen, and how a bad one is stopped early: an entry each in SAMPLERS and PRUNERS."""
 
+import math
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
+import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from scipy.stats.qmc import Sobol
 
 from src.params import Params
 from src.tune import space
 
-Sampler = Callable[[Params, int], BaseSampler]  # number: of the trial that is chosen
+# seed: of the trial that is chosen; last: what chose the one before
+Sampler = Callable[[Params, int, BaseSampler], BaseSampler]
 Pruner = Callable[[int], BasePruner]  # epochs: of a whole training
+
+
+class Spread(BaseSampler):
+    """Values that lie more evenly than random ones (Sobol 1967; scrambled, Owen 1998; Bergstra & Bengio 2012). Those of
+    a trial are a point of one sequence for the whole study, by its number alone: Optuna's own draws at random until a
+    trial has ended, which lanes would all be begun before."""
+
+    def __init__(self, params: Params) -> None:
+        self._keys, self._seed = sorted(params.tune.space), params.seed
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Any:
+        return {}
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
+        count = 1 << max(trial.number, 63).bit_length()  # which the sequence is balanced at, and seldom made for anew
+        point = _sequence(len(self._keys), self._seed, count)[trial.number]
+        return at(param_distribution, float(point[self._keys.index(param_name)]))
+
+
+@cache
+def _sequence(dimensions: int, seed: int, count: int) -> np.ndarray:
+    return Sobol(dimensions, rng=seed).random(count)
+
+
+def at(among: CategoricalDistribution | IntDistribution | FloatDistribution, share: float) -> Any:
+    """The value that so large a share of the others lies below, from 0 to less than 1."""
+    if isinstance(among, CategoricalDistribution):
+        return among.choices[int(share * len(among.choices))]
+    low, high = among.low, among.high
+    if among.log:
+        half = 0.5 if isinstance(among, IntDistribution) else 0.0  # so that the ends are as likely as the others
+        value = math.exp(math.log(low - half) + share * (math.log(high + half) - math.log(low - half)))
+        return min(max(round(value) if half else value, low), high)
+    if among.step is None:
+        return low + share * (high - low)
+    count = int((high - low) / among.step + 1e-9) + 1
+    return min(low + among.step * int(share * count), high)  # 0.1 + 2 * 0.1 is more than 0.3
 
 
 class Tpe(optuna.samplers.TPESampler):
     """One for all trials of a study, so that which params they have in common is asked of new trials alone: of a
-    thousand that is a fifth of the time that choosing takes."""
+    thousand that is a fifth of the time that choosing takes. Not for spaces with conditions, whose groups would then
+    come in the order in which trials end."""
 
     def draw_by(self, seed: int) -> None:
         """Be as one that is new and has this seed."""
@@ -23,35 +73,32 @@ class Tpe(optuna.samplers.TPESampler):
             rng.rng.seed(seed)
 
 
-def tpe(params: Params, number: int) -> BaseSampler:
+def tpe(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), of all params at once (Falkner et al. 2018)."""
-    conditions = any(space.when(allowed) for allowed in params.tune.space.values())
-    return Tpe(seed=params.seed + number, multivariate=True, group=conditions, constant_liar=True)
+    if any(space.when(allowed) for allowed in params.tune.space.values()):
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+    sampler = last if isinstance(last, Tpe) else Tpe(multivariate=True, constant_liar=True)
+    sampler.draw_by(seed)
+    return sampler
 
 
-def gp(params: Params, number: int) -> BaseSampler:
+def gp(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
     """Gaussian process, by the expected improvement."""
-    return optuna.samplers.GPSampler(seed=params.seed + number)
+    return optuna.samplers.GPSampler(seed=seed)
 
 
-def cmaes(params: Params, number: int) -> BaseSampler:
+def cmaes(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
     """Covariance matrix adaptation (Hansen 2016) of what is a number; choices are drawn at random."""
-    return optuna.samplers.CmaEsSampler(seed=params.seed + number, warn_independent_sampling=False)
+    return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
 
 
-def qmc(params: Params, number: int) -> BaseSampler:
-    """Sobol's sequence (Bergstra & Bengio 2012): spread more evenly than random; one sequence for the whole study."""
-    return optuna.samplers.QMCSampler(
-        scramble=True,
-        seed=params.seed,
-        independent_sampler=random(params, number),
-        warn_asynchronous_seeding=False,
-        warn_independent_sampling=False,
-    )
+def qmc(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
+    """Spread over the space by a quasi-Monte Carlo sequence."""
+    return Spread(params)
 
 
-def random(params: Params, number: int) -> BaseSampler:
-    return optuna.samplers.RandomSampler(seed=params.seed + number)
+def random(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 class Grid(optuna.samplers.GridSampler):
@@ -61,7 +108,7 @@ class Grid(optuna.samplers.GridSampler):
         pass
 
 
-def grid(params: Params, number: int) -> BaseSampler:
+def grid(params: Params, seed: int, last: BaseSampler) -> BaseSampler:
     return Grid(space.grid(params), seed=params.seed)  # which numbers the combinations, so it is the same for all
 
 

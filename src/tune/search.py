@@ -123,7 +123,7 @@ class Search:
         """The trials of the next jobs: as many as a worker trains at once."""
         groups: dict[str, dict[int, Running]] = {}
         for _ in range(min(self._together, self._left())):
-            if not self._tuning.can_hold and not self._left():  # other machines ask too
+            if self._is_over() or not (self._tuning.can_hold or self._left()):  # other machines ask too
                 break
             asked = self._tuning.ask()
             values = space.suggest(asked, self._params)

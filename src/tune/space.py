@@ -69,7 +69,7 @@ def distribution(key: str, allowed: Any) -> "CategoricalDistribution | IntDistri
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if not isinstance(allowed, Range):
-        return CategoricalDistribution([stored(choice) for choice in choices(allowed)])
+        return CategoricalDistribution([stored(choice, allowed) for choice in choices(allowed)])
     if _is_whole(key):
         return IntDistribution(int(allowed.low), int(allowed.high), log=allowed.log, step=int(allowed.step or 1))
     return FloatDistribution(allowed.low, allowed.high, log=allowed.log, step=allowed.step)
@@ -81,7 +81,7 @@ def current(params: Params) -> dict[str, Any] | None:
     for key in ordered(params):
         allowed = params.tune.space[key]
         if is_met(allowed, values):
-            if not is_in(flat[key], allowed):
+            if not is_in(flat.get(key), allowed):  # there is none of a mapping, which no choice can be
                 return None
             values[key] = flat[key]
     return values
@@ -95,7 +95,7 @@ def grid(params: Params) -> dict[str, list[Any]]:
         if when(allowed):
             raise InputError(f"tune.space: {key} has a condition, and tune.sampler grid tries every combination")
         if not isinstance(allowed, Range):
-            values[key] = [stored(choice) for choice in choices(allowed)]
+            values[key] = [stored(choice, allowed) for choice in choices(allowed)]
         elif allowed.log or (allowed.step is None and not _is_whole(key)):
             raise InputError(f"tune.space: {key}: for tune.sampler grid give a step, or a list of choices")
         else:
@@ -114,9 +114,12 @@ def when(allowed: Any) -> dict[str, list[Any]]:
     return {key: values if isinstance(values, list) else [values] for key, values in found.items()}
 
 
-def stored(value: Any) -> Any:
-    """A value as Optuna keeps it, which has no lists: those are text."""
-    return json.dumps(value) if isinstance(value, list) else value
+def stored(value: Any, allowed: Any) -> Any:
+    """A value as Optuna keeps it. It has no lists: those are text, of the choice as it is written."""
+    if isinstance(allowed, Range):
+        return value
+    choice = choices(allowed)[choices(allowed).index(value)]
+    return json.dumps(choice) if isinstance(choice, list) else choice
 
 
 def choices(allowed: Any) -> list[Any]:
@@ -145,7 +148,11 @@ def _check_condition(params: Params, key: str, other: str, values: list[Any]) ->
         )
     for value in values:
         if not is_in(value, space[other]):
-            raise InputError(f"tune.space: {key}: its condition is that {other} is {value}, which is never tried")
+            is_list = any(isinstance(choice, list) for choice in _edges(other, space[other]))
+            raise InputError(
+                f"tune.space: {key}: its condition is that {other} is {value}, which is never tried"
+                + (f": a list is one of several in the condition, {[values]}" if is_list else "")
+            )
 
 
 def is_in(value: Any, allowed: Any) -> bool:

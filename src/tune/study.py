@@ -27,17 +27,19 @@ FIRST = "first"  # attribute of a study: number of the trial to which the others
 
 
 @contextmanager
-def opened(params: Params, schema: Schema, takes_over: bool = False) -> Iterator["Tuning"]:
-    """The study of these params and data, new or as it was left; its first trial is the current params. A new one
-    `takes_over` the trials of studies in the same storage that fit it.
+def opened(params: Params, schema: Schema, takes_over: bool = False, may_begin: bool = True) -> Iterator["Tuning"]:
+    """The study of these params and data, as it was left, or a new one, if it `may_begin`; its first trial is the
+    current params. A new one `takes_over` the trials of studies in the same storage that fit it.
 
-    RunError while another process has the study.
+    RunError while another process has the study; InputError for a new one that may not begin.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     with locks.held(lock(), "is tuning in this project"):
         tuning = _load(params, name(params, schema))
         if FIRST not in tuning.study.user_attrs:
+            if not may_begin:
+                raise InputError("there is no study with this space, data, code and params yet: leave out --trial")
             mark = fingerprint.of(params, schema)
             if takes_over:
                 cli.say(warm.take_over(tuning.study, params, mark))
@@ -76,10 +78,8 @@ class Tuning:
         if not self._journal:
             shared.recover(self.study)
         number = len(self.study.get_trials(deepcopy=False)) + (0 if self._journal else shared.apart())
-        if isinstance(self.study.sampler, samplers.Tpe):
-            self.study.sampler.draw_by(self._params.seed + number)
-        else:
-            self.study.sampler = samplers.SAMPLERS[self._params.tune.sampler](self._params, number)
+        choose, seed = samplers.SAMPLERS[self._params.tune.sampler], (self._params.seed + number) % 2**32
+        self.study.sampler = choose(self._params, seed, self.study.sampler)
         return self.study.ask() if self._journal else shared.ask(self.study)
 
     def elsewhere(self) -> int:
@@ -288,7 +288,7 @@ def _begin(study: Study, params: Params) -> None:
         cli.say("the current params lie outside tune.space, so no trial has them")
         study.set_user_attr(FIRST, len(taken))
         return
-    kept = {key: space.stored(value) for key, value in values.items()}
+    kept = {key: space.stored(value, params.tune.space[key]) for key, value in values.items()}
     same = [trial.number for trial in taken if values == trial.user_attrs.get("values") or kept == queued(trial)]
     if not same and params.tune.sampler != "grid":
         study.enqueue_trial(kept)

@@ -95,19 +95,18 @@ class Running:
     def told(self, state: str, names: list[str], error: str | None) -> Trial:
         """What MLflow keeps of it: what is sought, and the other metrics of its best epoch; where it did not complete,
         what the trainings that it had came to."""
-        metrics, had = {}, [training for training in self.trainings if training.best_epoch]
-        others = (
-            [key[4:] for key in had[0].records[0] if key.startswith("val/") and key[4:] not in names] if had else []
-        )
-        for name in [*names, *others] if had else []:
+        had = [training for training in self.trainings if training.best_epoch]
+        known = [key.removeprefix("val/") for key in had[0].records[0] if key.startswith("val/")] if had else []
+        metrics = {}
+        for name in dict.fromkeys([*names, *known]):
             values = [training.value(name) for training in had if training.is_over or name not in objectives.COSTS]
             if not values or not all(map(math.isfinite, values)):
                 continue
-            key = name if name in objectives.COSTS else f"best_val/{name}"
-            metrics[key] = fmean(values)
+            metrics[key_of(name)] = fmean(values)
             if len(values) > 1:
-                metrics[f"{key}_standard_error"] = standard_error(values)
-        return Trial(self.asked.number, self.values, state, self.started, self._records(), metrics, error)
+                metrics[f"{key_of(name)}_standard_error"] = standard_error(values)
+        best = metrics.get(key_of(names[0]))
+        return Trial(self.asked.number, self.values, state, self.started, self._records(), metrics, best, error)
 
     def _records(self) -> list[Record]:
         """An epoch each, the means of the trainings that have it."""
@@ -115,6 +114,11 @@ class Running:
             return self.trainings[0].records
         rows = range(max(len(training.records) for training in self.trainings))
         return [mean([own.records[row] for own in self.trainings if len(own.records) > row]) for row in rows]
+
+
+def key_of(name: str) -> str:
+    """What MLflow calls a metric of the best epoch, or a cost."""
+    return name if name in objectives.COSTS else f"best_val/{name}"
 
 
 def standard_error(values: list[float]) -> float:

@@ -72,7 +72,7 @@ def _translated(
         return None
     return optuna.trial.create_trial(
         state=trial.state,
-        params={key: space.stored(value) for key, value in values.items()},
+        params={key: space.stored(value, params.tune.space[key]) for key, value in values.items()},
         distributions={key: space.distribution(key, params.tune.space[key]) for key in values},
         values=trial.values,
         intermediate_values=trial.intermediate_values,

@@ -28,7 +28,7 @@ def reproduced(result: dict[str, Any]) -> str:
     RunError when a stage fails."""
     for words in (["dvc", "repro"], ["src.reuse"]):
         if subprocess.run([sys.executable, "-m", *words], check=False).returncode:
-            raise RunError("the pipeline failed; it says why above. params.yaml has the best values: dvc repro")
+            raise RunError("the pipeline failed; it says why above. params.yaml has the values: dvc repro")
     taken = result["taken"]
     with reuse.rejoined(params.load()) as tracked:
         tracked.set_tags({"tuned.study": result["study"], "tuned.trial": str(taken["trial"])})

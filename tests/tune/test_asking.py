@@ -1,6 +1,10 @@
 """The study: what is asked next is a function of the seed and of what was there before, however often it was killed."""
 
+import math
+from collections import Counter
+
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from src.errors import InputError
@@ -135,6 +139,37 @@ def test_a_trial_that_is_far_worse_is_pruned_and_the_best_never(schema, pruner):
             tuning.study.tell(trial, None if state == TrialState.PRUNED else level, state)
     assert bool(pruned) == (pruner != "none")
     assert 6 not in pruned
+
+
+def test_trials_that_are_begun_before_any_has_ended_are_spread_over_the_space(schema):
+    params = params_of("qmc")
+    with study.opened(params, schema) as tuning:
+        asked = [space.suggest(tuning.ask(), params) for _ in range(32)][16:]
+    lrs = sorted(math.log(values["train.lr"] / 1e-3) / math.log(0.3 / 1e-3) for values in asked)
+    assert [int(16 * lr) for lr in lrs] == list(range(16))  # one in each sixteenth
+    for key in ("train.optimizer", "train.batch_size"):
+        counts = Counter(values[key] for values in asked)
+        assert set(counts.values()) == {16 // len(counts)}
+        assert len(counts) == (2 if key == "train.optimizer" else 4)
+
+
+@pytest.mark.parametrize(
+    "among",
+    [
+        IntDistribution(1, 100, log=True),
+        IntDistribution(3, 12, step=3),
+        FloatDistribution(1e-4, 0.3, log=True),
+        FloatDistribution(0.1, 0.5, step=0.1),
+        CategoricalDistribution(["a", "b", None]),
+    ],
+)
+def test_every_value_is_in_its_range_and_the_ends_are_reached(among):
+    values = [samplers.at(among, share / 1000) for share in range(1000)]
+    assert all(among._contains(among.to_internal_repr(value)) for value in values)
+    if isinstance(among, CategoricalDistribution):
+        assert set(values) == set(among.choices)
+    else:
+        assert (min(values), max(values)) == pytest.approx((among.low, among.high), rel=0.01)
 
 
 def test_a_database_whose_driver_is_missing_is_bad_input(workspace, schema):

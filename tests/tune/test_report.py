@@ -71,8 +71,8 @@ def test_another_trial_can_be_taken_but_none_that_did_not_complete():
     assert (result["best"]["trial"], result["taken"]["trial"]) == (1, 0)
     words = report.in_words(result)
     assert "best: trial 1, val loss 1 (trial 0: 2)\ntaken, by --trial: trial 0, val loss 2\n  train.lr: 0.1" in words
-    for number, how in ((2, ", but is pruned"), (99, "")):
-        message = rf"--trial {number}: no trial with this number has completed{how}\. Those that did: 0, 1"
+    for number, how in ((2, "it is pruned"), (99, "there is none with this number")):
+        message = rf"--trial {number}: {how}, and one that has completed is wanted\. Those that did: 0, 1"
         with pytest.raises(InputError, match=message):
             report.check_choice(made, number)
 

@@ -59,11 +59,15 @@ def test_a_choice_may_be_a_list_or_null_and_a_condition_may_name_it():
     space.check(params)
     assert space.current(params) == {"model.widths": [256, 128], "train.clip_norm": None}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial({"model.widths": space.stored([64]), "train.clip_norm": None})
+    study.enqueue_trial(
+        {"model.widths": space.stored([64], params.tune.space["model.widths"]), "train.clip_norm": None}
+    )
     asked = study.ask()
     first = space.suggest(asked, params)
     assert (first["model.widths"], first["train.clip_norm"], "train.betas" in first) == ([64], None, True)
     assert asked.params["model.widths"] == "[64]"  # Optuna's stores have no lists
+    betas = [[0, 0.99], [0.9, 0.999]]
+    assert space.stored([0.0, 0.99], betas) == "[0, 0.99]"  # as it is written, whatever the param makes of it
     for _ in range(20):
         values = space.suggest(study.ask(), params)
         changed(params, values)
@@ -90,6 +94,15 @@ def test_a_choice_may_be_a_list_or_null_and_a_condition_may_name_it():
         ({"tune.space": {"model.widths": [[64], [0]]}}, "model.widths.0 = 0: must be greater than or equal to 1"),
         ({"tune.space": {"train.monitor": ["loss", "accuracy"]}}, "train.monitor is not to be tuned"),
         ({"tune.space": {"prepare.source": ["iris"]}}, "prepare.source is no model or train param"),
+        (
+            {
+                "tune.space": {
+                    "model.widths": [[64], [8]],
+                    "train.lr": {"low": 0.1, "high": 1.0, "when": {"model.widths": [64]}},
+                }
+            },
+            "model.widths is 64, which is never tried: a list is one of several in the condition, [[64]]",
+        ),
         ({"tune.space": {"model.widths": [[64], {"a": 1}]}}, "model.widths.1 = {'a': 1}: must be a number, a word"),
         (
             {

@@ -1,5 +1,6 @@
 """What the trainings of a trial come to, told epoch by epoch as workers tell it."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -97,3 +98,16 @@ def test_a_job_has_a_training_for_each_seed_and_one_after_the_other_for_wilcoxon
     assert [[training["number"] for training in together] for together in handed] == rounds
     values = [training["values"] for together in handed for training in together]
     assert values == [{"train.lr": 0.1, "seed": seed} for seed in (5, 6, 7)]
+
+
+def test_mlflow_is_told_the_other_metrics_of_the_best_epoch_but_a_trial_is_judged_by_what_is_sought_alone():
+    trial = trial_of(1)
+    for epoch, loss, accuracy in ((1, 2.0, 0.5), (2, 1.0, 0.7), (3, 3.0, 0.9)):
+        record = {"epoch": epoch, "val/loss": loss, "val/accuracy": accuracy}
+        trial.trainings[0].hear({"record": record, "best_epoch": min(epoch, 2), "over": epoch == 3, "costs": {}})
+    told = trial.told("complete", ["loss"], None)
+    assert told.metrics == {"best_val/loss": 1.0, "best_val/accuracy": 0.7}
+    assert told.best == 1.0
+    trial.trainings[0].records[1]["val/loss"] = math.inf
+    told = trial.told("fail", ["loss"], "not a number")
+    assert (told.metrics, told.best) == ({"best_val/accuracy": 0.7}, None)

@@ -81,7 +81,7 @@ def check_apply(project):
     assert "7 trials have ended, and no more are asked for" in again
     assert not re.findall(r"^trial \d+ (complete|pruned)", again, re.MULTILINE)
     refused = tune(project, "--trial", "7", code=2)
-    assert re.search(r"--trial 7: no trial with this number has completed\. Those that did: 0, ", refused)
+    assert re.search(r"--trial 7: there is none .*\. Those that did: 0, ", refused)
     # and the pipeline has run with just what the trial had
     (run,) = [run for run in project.runs() if "tuned.study" in run.data.tags]
     assert (run.info.status, run.data.params["train.lr"]) == ("FINISHED", wanted["lr"])
@@ -109,9 +109,13 @@ def test_trials_of_several_seeds_and_then_several_objectives(project):
 
     sought = {"tune.objectives": ["accuracy", "parameters"], "tune.pruner": "none", "tune.seeds": 2}
     space = {"train.lr": [0.001, 0.05], "model.name": ["linear", "mlp"]}
-    project.set(**{**several, **sought, "tune.space": space, "tune.sampler": "grid"})
+    several |= {**sought, "tune.space": space, "tune.sampler": "grid"}
+    project.set(**several)
     tune(project, "--trials", "4")
     best = project.report("tune")["best"]
+    project.set(**several, **{"train.momentum": 0.8})
+    assert "no study with this space" in tune(project, "--trial", "0", code=2)
+    project.set(**several)
     printed = tune(project, "--trial", "0", "--export")  # tune.trials is more, but none is made for this
     assert not re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)
     result = project.report("tune")
