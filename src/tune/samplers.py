@@ -12,7 +12,6 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from scipy.stats.qmc import Sobol
 
 from src.params import Params
 from src.tune import space
@@ -37,13 +36,15 @@ class Spread(BaseSampler):
         return {}
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any) -> Any:
-        count = 1 << max(trial.number, 63).bit_length()  # which the sequence is balanced at, and seldom made for anew
+        count = 1 << max(trial.number, 63).bit_length()  # a power of two, where it is balanced, and seldom another
         point = _sequence(len(self._keys), self._seed, count)[trial.number]
         return at(param_distribution, float(point[self._keys.index(param_name)]))
 
 
 @cache
 def _sequence(dimensions: int, seed: int, count: int) -> np.ndarray:
+    from scipy.stats.qmc import Sobol  # most of a second, for one sampler alone
+
     return Sobol(dimensions, rng=seed).random(count)
 
 

@@ -31,6 +31,7 @@ def test_killed_at_random_and_gone_on_with_equals_never_killed(workshop, trainin
     assert verdict.kills >= 1
 
 
+@pytest.mark.long
 def test_killed_at_what_becomes_durable_and_gone_on_with_equals_never_killed(workshop):
     verdict = kills.chain(workshop, [f"{fault} in stages.train" for fault in CHAIN])
     assert verdict.wrong + verdict.untold == []
