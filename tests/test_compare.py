@@ -214,6 +214,8 @@ def test_a_group_takes_of_each_seed_the_newest_that_is_finished_and_no_other_cod
     found = [one(1, "0"), one(2, "0"), one(3, "1"), one(4, "2", "KILLED"), one(5, "3", **{"code.digest": "e"})]
     (group,) = apart.by_seed(found)
     assert [run.run_id for run in group] == ["2", "3"]
+    # a trial is a mean of seeds of its own
+    assert apart.by_seed([run._replace(tags={**run.tags, apart.STUDY: "x"}) for run in found]) == []
     assert apart.spread(group, "val/loss") == (2.5, math.sqrt(0.5), 2)
     assert apart.spread(group, "val/rmse") is None
     broken = [run._replace(metrics={"val/loss": math.nan}) for run in group]

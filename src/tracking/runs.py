@@ -25,7 +25,6 @@ from src.tracking import store
 PARENT = "mlflow.parentRunId"
 AT_ONCE = 500  # runs whose params, metrics and tags are read by one query; SQLite has a limit
 PAGE = 1000  # runs that a server is asked for at once
-EVERY = 3  # mlflow.entities.ViewType.ALL: deleted ones too
 
 EXPERIMENTS = table("experiments", *map(column, ("experiment_id", "name", "lifecycle_stage")))
 RUNS = table("runs", *map(column, ("run_uuid", "name", "status", "start_time", "experiment_id", "lifecycle_stage")))
@@ -152,11 +151,13 @@ def _ask(tracking: Tracking, address: str, wanted: Wanted) -> list[Found]:
 
 
 def _params(client: Any, experiment_id: str, ids: list[str]) -> dict[str, dict[str, str]]:
-    """Those of runs, by their ids."""
+    """Those of runs, deleted ones too, by their ids."""
+    from mlflow.entities import ViewType
+
     params: dict[str, dict[str, str]] = {}
     for start in range(0, len(ids), AT_ONCE):
         named = ", ".join(f"'{run_id}'" for run_id in ids[start : start + AT_ONCE])
-        found = client.search_runs([experiment_id], f"attributes.run_id IN ({named})", EVERY, AT_ONCE)
+        found = client.search_runs([experiment_id], f"attributes.run_id IN ({named})", ViewType.ALL, AT_ONCE)
         params |= {run.info.run_id: run.data.params for run in found}
     return params
 
