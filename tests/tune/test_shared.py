@@ -1,5 +1,6 @@
 """A study in a real PostgreSQL, which several searches have at once, and of which one dies."""
 
+import signal
 import time
 from contextlib import ExitStack
 
@@ -33,7 +34,7 @@ def searchers(with_wine, tmp_path, address):
             **{
                 "prepare.source": "wine",
                 "model.widths": [64],
-                "train.epochs": 30,
+                "train.epochs": 100,  # long enough for the one not to have made them all when the other begins
                 "tune.storage": address,
                 "tune.sampler": "random",
                 "tune.pruner": "none",
@@ -57,8 +58,26 @@ def complete(address):
     return len(study_of(address).get_trials(states=(TrialState.COMPLETE,)))
 
 
-def name_of(project):
-    return (project.path / "models/tune.searcher").read_text()
+def running(address, project):
+    """The numbers of the trials that a clone is making."""
+    name = (project.path / "models/tune.searcher").read_text()
+    trials = study_of(address).get_trials(states=(TrialState.RUNNING,))
+    return [trial.number for trial in trials if trial.user_attrs.get(shared.SEARCHER) == name]
+
+
+def die_within_a_trial(dying, address, project):
+    """Kill a search, and return the numbers of the trials that it was making: it stands still while they are counted,
+    and goes on when it is just between two."""
+    while True:
+        dying.send_signal(signal.SIGSTOP)
+        if left := running(address, project):
+            break
+        dying.send_signal(signal.SIGCONT)
+        assert dying.poll() is None
+        time.sleep(0.05)
+    dying.kill()
+    dying.communicate()
+    return left
 
 
 def long_ago(address):
@@ -84,14 +103,7 @@ def test_searches_share_the_trials_and_one_goes_on_with_those_of_another_that_di
     wait_for(
         lambda: len({trial.user_attrs.get(shared.SEARCHER) for trial in study_of(address).get_trials()} - {None}) == 2
     )
-    dying.kill()
-    dying.communicate()
-    left = [
-        trial.number
-        for trial in study_of(address).get_trials()
-        if trial.user_attrs.get(shared.SEARCHER) == name_of(one) and trial.state == TrialState.RUNNING
-    ]
-    assert left
+    left = die_within_a_trial(dying, address, one)
     wait_for(lambda: complete(address) == 24 - len(left))  # the other waits for those of this one
     assert living.poll() is None
     long_ago(address)
