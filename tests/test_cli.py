@@ -81,6 +81,24 @@ def test_a_bug_of_ours_keeps_its_traceback():
     assert "ZeroDivisionError" in done.stderr
 
 
+def test_garbage_is_looked_for_after_the_imports_and_not_at_the_end():
+    text = """if True:
+        import atexit, gc
+        from src import cli
+        usual = gc.get_threshold()
+        def main():
+            before = gc.get_stats()
+            objects = [[] for _ in range(400_000)]
+            assert gc.get_stats() == before
+            objects += [[] for _ in range(200_000)]
+            print(gc.get_threshold() == usual, gc.get_freeze_count() > 500_000)
+            objects.clear()
+            atexit.register(lambda: print(gc.get_freeze_count() > 0, len(gc.get_objects()) < 100))
+        cli.run(main)
+    """
+    assert python("-c", text).stdout.split() == ["True"] * 4
+
+
 def test_a_second_sigterm_does_not_cut_the_closing_short():
     text = """if True:
         import signal

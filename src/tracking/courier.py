@@ -22,16 +22,18 @@ COMMAND = [sys.executable, "-m", "src.tracking.sender"]
 SOURCES = Path(__file__).resolve().parents[2]
 # how long it may go on at most, in seconds: the last thing it is told. Nothing at all: this process is KILLED
 REGULAR, INTERRUPTED, ORPHANED, KILLED = 3600.0, 30.0, 2.0, 4.0
+BEGIN = "begin"  # what it is told when it need wait no more
 WAITS = "what MLflow was not told waits in models/outbox. The next stage tells it, or: python -m src.doctor --sync"
 
 _started: list[subprocess.Popen[str]] = []
 
 
-def start() -> None:
-    """Start the process before there is a run for it: it imports MLflow while this one imports torch."""
+def start(later: float = 0.0) -> None:
+    """Start the process before there is a run for it: it imports MLflow while this one imports torch, or so many
+    seconds into the run (see `Courier.begin`) where others want the processor first."""
     # a session of its own: Ctrl-C is for the stage, and what it leaves is still to be told
     process = subprocess.Popen(
-        COMMAND,
+        [*COMMAND, "--later", str(later)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -54,6 +56,10 @@ class Courier:
         self._listening.start()
         # by this way, and not by its command line, which others can see: the address may have a password
         self._send({"key": key, "tracking": tracking.model_dump(), "is_training": is_training})
+
+    def begin(self) -> None:
+        """Let it wait no more: there is little else to do now."""
+        self._send(BEGIN)
 
     def close(self, patience: float = REGULAR) -> str | None:
         """Wait until all is told, or cannot be told now; returns the run's id in MLflow, if it has one."""

@@ -90,6 +90,10 @@ class Run:
         """Runs under this one, each whole: key, name, created, tags, params, records, metrics, status."""
         self._outbox.say_all([{"do": "trial", **trial} for trial in trials])
 
+    def begin_telling(self) -> None:
+        """Have MLflow told from now on, if that was to begin later."""
+        self._courier.begin()
+
     def write(self, path: Path) -> None:
         """Name this run in a file, so that later stages find it: ids and the store's address, never a password."""
         kept = ("key", "run_id", "name", "experiment", "tracking_uri", "created")

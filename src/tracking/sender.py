@@ -18,11 +18,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from src import locks
+from src import cli, locks
 from src.errors import InputError, RunError
 from src.sections import Tracking
 from src.tracking import machine, outbox, store
-from src.tracking.courier import KILLED, REGULAR
+from src.tracking.courier import BEGIN, KILLED, REGULAR
 from src.tracking.outbox import Outbox
 from src.tracking.replica import Replica
 
@@ -132,7 +132,7 @@ class Stage:
         asked = json.loads(line)
         self.key, self.is_training = asked["key"], asked["is_training"]
         self.tracking = Tracking.model_validate(asked["tracking"])
-        self.over, self.is_failing = threading.Event(), False
+        self.begin, self.over, self.is_failing = threading.Event(), threading.Event(), False
         self._step, self._needs = time.monotonic(), 0.0
         threading.Thread(target=self._listen, name="stage", daemon=True).start()
 
@@ -144,11 +144,13 @@ class Stage:
         self._step, self._needs = time.monotonic(), seconds
 
     def _listen(self) -> None:
-        word = sys.stdin.readline()
+        while (word := sys.stdin.readline()) and json.loads(word) == BEGIN:
+            self.begin.set()
         limit = float(word or KILLED)
         self._step = time.monotonic()
         end = self._step + limit
         self.over.set()
+        self.begin.set()
         while time.monotonic() < min(self._step + self._allowed(limit), end):
             time.sleep(0.1)
         tell("say", "MLflow does not answer")
@@ -156,12 +158,17 @@ class Stage:
 
 
 def main() -> int:
-    argparse.ArgumentParser(prog="python -m src.tracking.sender", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m src.tracking.sender", description=__doc__)
+    parser.add_argument("--later", type=float, default=0.0, help="seconds into the run before MLflow is imported (0)")
+    later = parser.parse_args().later
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     step_back()
+    cli.spare_collections()
     store.configure()
-    importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
+    if not later:
+        importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
     stage = Stage()
+    stage.begin.wait(later)
     sender, pause, told = Sender(stage.tracking, stage.key, stage.got_on), 0.0, set[str]()
     watching = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
     while True:
@@ -204,4 +211,6 @@ def tell(kind: str, words: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    cli.skip_last_collection()
+    sys.exit(code)

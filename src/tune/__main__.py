@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from src.tracking.sweep import Sweep
     from src.tune.study import Tuning
 
+LATER = 30.0  # seconds: a search that is over sooner has the processor to itself, and MLflow is told after it
+
 
 def main() -> None:
     options = _options()
@@ -30,7 +32,7 @@ def main() -> None:
         objectives.check(settings)
     from src.tracking import courier
 
-    courier.start()
+    courier.start(later=LATER)
     _prepare(settings)
     from src.data import schema as schemas
     from src.tracking import sweep
@@ -56,6 +58,7 @@ def main() -> None:
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
         if crew:
             report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
+        parent.run.begin_telling()
         result = _report(tuning, settings, parent, options.trial)
     _conclude(options, result)
 
@@ -111,6 +114,11 @@ def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int |
     if settings.tune.keep:
         _say_kept(kept, settings.tune.keep)
     cli.say("drawing reports/tune, and telling MLflow")
+    result["importance"] = report.importance(running)  # seconds of imports, for which the best does not wait
+    if result["importance"]:
+        shares = report.shares_in_words(result["importance"])
+        print(shares, flush=True)
+        words += f"\n{shares}"
     files.write_json(paths.REPORTS / "tune.json", result)
     paths.STUDY.mkdir(parents=True, exist_ok=True)
     table = paths.STUDY / "trials.csv"

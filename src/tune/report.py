@@ -182,7 +182,6 @@ def summary(running: Study, sought: Sequence[Objective], chosen: int | None) -> 
         "gain": dict(zip(("mean", "low", "high"), gain, strict=True)) if gain else None,
         "alike": like(taken, leaders, sought),
         "front": [_facts(trial) for trial in leaders] if several else [],
-        "importance": importance(running),
     }
 
 
@@ -208,9 +207,11 @@ def in_words(result: dict[str, Any]) -> str:
         lines.append(f"these seeds cannot tell it from trial {', '.join(map(str, result['alike']))}")
     if result["front"]:
         lines.append(f"Pareto front: {len(result['front'])} trials; --trial N takes another than {taken['trial']}")
-    if result["importance"]:
-        lines.append("importance: " + ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items()))
     return "\n".join(lines)
+
+
+def shares_in_words(shares: dict[str, float]) -> str:
+    return "importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
 
 
 def _facts(trial: FrozenTrial) -> dict[str, Any]:

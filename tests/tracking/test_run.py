@@ -170,6 +170,22 @@ def test_while_it_trains_the_machines_load_is_kept_too(begin, found, workspace, 
     assert outbox.found() == []
 
 
+def test_what_is_to_be_told_later_is_told_when_wanted_and_at_the_latest_at_the_end(begin, found, client, monkeypatch):
+    monkeypatch.setattr(courier, "Courier", real_courier)
+    courier.start(later=3600)
+    with begin() as opened:
+        opened.begin_telling()
+        deadline = time.monotonic() + 60
+        while not (there := client.search_runs(["1"])):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert [run.info.status for run in there] == ["RUNNING"]
+    courier.start(later=3600)
+    with begin() as other:
+        pass
+    assert [found(one).info.status for one in (opened, other)] == ["FINISHED"] * 2
+
+
 def test_ctrl_c_in_the_train_stage_is_130_and_killed(new_project):
     project = new_project()
     project.set(**{"prepare.source": "wine", "train.epochs": 100_000})
