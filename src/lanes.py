@@ -181,7 +181,7 @@ class Lanes:
             targets.append(wanted)
         together = torch.cat(outputs, -1)  # [K, classes, N] or [K, N]
         if together.ndim == 3:
-            together = together.transpose(1, 2)
+            together = together.transpose(1, 2).contiguous()  # metrics of strides take longer than a copy
         means = torch.cat(losses, 1).mean(1).tolist()
         measured = self._trainers[0].measure(together, torch.cat(targets))
         return [{"loss": mean, **own} for mean, own in zip(means, measured, strict=True)]
