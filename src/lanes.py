@@ -177,13 +177,10 @@ class Lanes:
             with self._trainers[0].autocast:
                 given = self._network(inputs, shared=True, training=False)
                 losses.append(self._loss(given, wanted.expand(len(given), -1)))
-            outputs.append(given.float())
+            outputs.append(given.float().transpose(1, -1))  # [K, N, classes] or [K, N]
             targets.append(wanted)
-        together = torch.cat(outputs, -1)  # [K, classes, N] or [K, N]
-        if together.ndim == 3:
-            together = together.transpose(1, 2).contiguous()  # metrics of strides take longer than a copy
         means = torch.cat(losses, 1).mean(1).tolist()
-        measured = self._trainers[0].measure(together, torch.cat(targets))
+        measured = self._trainers[0].measure(torch.cat(outputs, 1), torch.cat(targets))
         return [{"loss": mean, **own} for mean, own in zip(means, measured, strict=True)]
 
 

@@ -132,7 +132,7 @@ class Stage:
         asked = json.loads(line)
         self.key, self.is_training = asked["key"], asked["is_training"]
         self.tracking = Tracking.model_validate(asked["tracking"])
-        self.begin, self.over, self.is_failing = threading.Event(), threading.Event(), False
+        self.wanted, self.over, self.is_failing = threading.Event(), threading.Event(), False
         self._step, self._needs = time.monotonic(), 0.0
         threading.Thread(target=self._listen, name="stage", daemon=True).start()
 
@@ -145,12 +145,12 @@ class Stage:
 
     def _listen(self) -> None:
         while (word := sys.stdin.readline()) and json.loads(word) == BEGIN:
-            self.begin.set()
+            self.wanted.set()
         limit = float(word or KILLED)
         self._step = time.monotonic()
-        end = self._step + limit
+        end = self._step + limit + (0 if "mlflow" in sys.modules else IMPORTS)
         self.over.set()
-        self.begin.set()
+        self.wanted.set()
         while time.monotonic() < min(self._step + self._allowed(limit), end):
             time.sleep(0.1)
         tell("say", "MLflow does not answer")
@@ -168,7 +168,7 @@ def main() -> int:
     if not later:
         importlib.import_module("mlflow")  # the stage has imports of its own to do before it has a run
     stage = Stage()
-    stage.begin.wait(later)
+    stage.wanted.wait(later)
     sender, pause, told = Sender(stage.tracking, stage.key, stage.got_on), 0.0, set[str]()
     watching = machine.watch(Outbox(stage.key), stage.over) if stage.is_training else None
     while True:
@@ -211,6 +211,7 @@ def tell(kind: str, words: str) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    cli.skip_last_collection()
-    sys.exit(code)
+    try:
+        sys.exit(main())
+    finally:
+        cli.skip_last_collection()

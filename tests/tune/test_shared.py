@@ -70,6 +70,7 @@ def die_within_a_trial(dying, address, project):
     and goes on when it is just between two."""
     while True:
         dying.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)  # for what it has sent to the database
         if left := running(address, project):
             break
         dying.send_signal(signal.SIGCONT)
@@ -118,7 +119,9 @@ def test_searches_share_the_trials_and_one_goes_on_with_those_of_another_that_di
     assert {trial.state for trial in again} == {TrialState.COMPLETE}
     one.run("python", "-m", "src.tune")  # tells what the death left untold, and finds the study finished
     told = [run.data.tags["trial"] for project in searchers for run in project.runs() if "trial" in run.data.tags]
-    assert sorted(map(int, told)) == [trial.number for trial in trials if trial.number not in left]
+    assert len(set(told)) == len(told)
+    # of one that it was just about to end, the run may be on disk and the end not in the database
+    assert set(map(int, told)) - set(left) == {trial.number for trial in trials} - set(left)
 
 
 def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(address, monkeypatch, tmp_path):

@@ -35,6 +35,7 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 5
     assert re.search(r"^trial 0 complete .*lr=0.002 optimizer=adamw", printed, re.MULTILINE)
     assert "Next: python -m src.tune --trials 5 --repro" in printed
+    assert printed.index("best: trial") < printed.index("importance: train.")  # which takes longer
     pages = {path.name for path in (project.path / "reports/tune").iterdir()}
     assert pages >= {"study.html", "choices.png", "history.png", "epochs.png", "parallel.png", "trials.csv"}
     assert not (project.path / "data/prepared/test.safetensors").exists()
@@ -44,6 +45,8 @@ def test_a_study_from_its_first_trial_to_the_applied_values(project):
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.info.run_id}
     assert sorted(run.data.tags["trial"] for run in trials) == ["0", "1", "2", "3", "4"]
     assert study.info.status == "FINISHED"
+    assert "importance/train.lr" in study.data.metrics
+    assert "importance: train." in study.data.tags["mlflow.note.content"]
     assert {item.path for item in project.client.list_artifacts(study.info.run_id, "study")} >= {"study/study.html"}
     for run in trials:
         epochs = len(project.client.get_metric_history(run.info.run_id, "val/loss"))
@@ -124,6 +127,21 @@ def test_trials_of_several_seeds_and_then_several_objectives(project):
     costs = {facts["params"]["model.name"]: facts["values"][1] for facts in [result["first"], *result["front"]]}
     assert costs["linear"] == 3 * 13 + 3  # nothing else has as few, so it is on the front
     assert (project.path / "reports/tune/front.png").exists()
+
+
+def test_of_a_search_that_is_killed_at_its_start_mlflow_is_told_all_the_same(project):
+    project.set(**{**QUICK, "train.epochs": 100_000, "tune.lanes": 1})
+    search = project.start("python", "-m", "src.tune")
+    deadline = time.monotonic() + 120
+    while not list(project.path.glob("models/outbox/*/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    search.kill()
+    search.communicate()
+    while not (project.path / "mlflow.db").exists() or [run.info.status for run in project.runs()] != ["KILLED"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.long
