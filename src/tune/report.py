@@ -211,6 +211,7 @@ def in_words(result: dict[str, Any]) -> str:
 
 
 def shares_in_words(shares: dict[str, float]) -> str:
+    """What `importance` found, as a line."""
     return "importance: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
 
 
