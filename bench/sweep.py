@@ -164,12 +164,11 @@ def loopline(params: Params) -> dict[str, float]:
     from src.data import schema as schemas
     from src.tracking import courier, store, sweep
     from src.tune import search, study
-    from src.tune.__main__ import LATER
     from src.tune.crew import Crew
 
     schema = schemas.load()
     store.experiment(store.connect(params.tracking), params.tracking)  # the first one makes the store
-    courier.start(LATER)
+    courier.start(courier.LATER)
     with study.opened(params, schema) as tuning, Crew(params, search.most_lanes(params)) as crew:
         with sweep.begin(params, tuning.study.study_name, schema) as parent:
             start = time.perf_counter()

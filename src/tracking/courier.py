@@ -22,6 +22,7 @@ COMMAND = [sys.executable, "-m", "src.tracking.sender"]
 SOURCES = Path(__file__).resolve().parents[2]
 # how long it may go on at most, in seconds: the last thing it is told. Nothing at all: this process is KILLED
 REGULAR, INTERRUPTED, ORPHANED, KILLED = 3600.0, 30.0, 2.0, 4.0
+LATER = 30.0  # seconds: a search that is over sooner has the processor to itself, and MLflow is told after it
 BEGIN = "begin"  # what it is told when it need wait no more
 WAITS = "what MLflow was not told waits in models/outbox. The next stage tells it, or: python -m src.doctor --sync"
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from src.tracking.sweep import Sweep
     from src.tune.study import Tuning
 
-LATER = 30.0  # seconds: a search that is over sooner has the processor to itself, and MLflow is told after it
-
 
 def main() -> None:
     options = _options()
@@ -32,7 +30,7 @@ def main() -> None:
         objectives.check(settings)
     from src.tracking import courier
 
-    courier.start(later=LATER)
+    courier.start(courier.LATER)
     _prepare(settings)
     from src.data import schema as schemas
     from src.tracking import sweep

@@ -61,9 +61,8 @@ class Search:
         tuning.note_lanes(most_lanes(params), crew.lanes)
         self._together = max(crew.lanes // objectives.abreast(params), 1)
         self._objectives = [objective.name for objective in objectives.of(params)]
-        self._prunes = params.tune.pruner != "none"
         # whether a training may have to end before a worker knows it: workers wait for nothing otherwise
-        self._drops = params.tune.seeds > 1 or self._prunes
+        self._drops = params.tune.seeds > 1 or params.tune.pruner != "none"
         self._has_waited = False
         self._waiting: list[Job] = []
         self._unwritten: list[Trial] = []
@@ -222,7 +221,7 @@ class Search:
             trial.reported = step
         if all(training.is_over for training in trial.trainings):
             return TrialState.COMPLETE, None
-        return (TrialState.PRUNED if news and self._prunes and trial.asked.should_prune() else None), None
+        return (TrialState.PRUNED if news and trial.asked.should_prune() else None), None
 
     def _end(self, trial: Running, state: TrialState, error: str | None) -> Trial:
         """Tell the study how a trial ended, so that the next ones are chosen by it."""
