@@ -202,7 +202,7 @@ class StepLosses:
             (arrive, first), self._coming = self._coming, None
             values = arrive()
             check_finite(values, first, self._epoch, self._lr)
-            self._arrived.append(values.clone())  # memory that a GPU can copy to is short, and used again
+            self._arrived.append(values)
 
 
 @torch.no_grad()

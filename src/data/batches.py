@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,7 @@ ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsew
 # bytes up to which images lie there as the numbers that the network gets; more would not stay in the cache, and to
 # bring them from the memory takes as long as to scale a fourth of the bytes again
 SCALE_AHEAD = 1 << 22
+SEEDED = 64  # epochs whose seeds are made at once: one that is made between two epochs takes 20 times as long
 
 Bounds = list[tuple[int, int]]
 CPU = torch.device("cpu")
@@ -101,7 +103,8 @@ class Batches:
         """What the network gets: float, scaled, and augmented where there are draws."""
         if inputs.dtype == torch.uint8:  # others are scaled already
             mean, std = self.scale
-            inputs = inputs.to(torch.float32).sub_(mean).div_(std)  # uint8 - mean would make a float copy of its own
+            floats, shift = inputs.to(torch.float32), torch.tensor(-mean / std)
+            inputs = torch.add(shift, floats, alpha=1 / std, out=floats)  # in one pass
         if draws is not None and self.strengths:
             return augment(inputs, draws, self.strengths)
         return inputs
@@ -179,8 +182,15 @@ def grouped(values: Tensor, bounds: Bounds, limit: int) -> list[Bounds]:
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:
     """Random numbers that (seed, epoch) decide, on the CPU, so that every device trains in the same order."""
-    state = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state[0] >> 1))
+    block, place = divmod(epoch, SEEDED)
+    return torch.Generator().manual_seed(seeds(seed, block)[place])
+
+
+@lru_cache
+def seeds(seed: int, block: int) -> list[int]:
+    """Of the generators of SEEDED epochs that follow one another."""
+    epochs = range(block * SEEDED, (block + 1) * SEEDED)
+    return [int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1) for epoch in epochs]
 
 
 def shuffled(length: int, generator: torch.Generator) -> Tensor:
