@@ -132,16 +132,15 @@ class Lanes:
         first = (number - 1) * len(self._batches[0])
         steps = range(first, first + len(self._batches[0]))
         lanes = [self._trainers[lane] for lane in self.numbers]
-        rates = torch.tensor([[lane.lr(step) for lane in lanes] for step in steps], dtype=torch.float64).to(
-            self._network.flat
-        )
+        rates = torch.tensor([[[lane.lr(step)] for lane in lanes] for step in steps], dtype=torch.float64)
+        rates = rates.to(self._network.flat)
         losses = []
         for rate, pairs in zip(rates, zip(*(each.epoch(number) for each in self._batches), strict=True), strict=True):
             losses.append(self._step(rate, *self._together(pairs)))
         return torch.stack(losses)
 
     def _step(self, rate: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-        """One step of all lanes; their losses [K]."""
+        """One step of all lanes at the rates [K, 1]; their losses [K]."""
         with self._trainers[0].autocast:
             outputs = self._network(inputs, len(self._batches) == 1, training=True)  # forward
             losses = self._loss(outputs, targets.expand(len(rate), *targets.shape[-1:])).mean(1)  # loss
@@ -152,15 +151,14 @@ class Lanes:
 
     @torch.no_grad()
     def _update(self, gradients: Tensor, rate: Tensor) -> None:
-        """gradients: [K, P], as the network's weights lie; rate: [K]."""
+        """gradients: [K, P], as the network's weights lie; rate: [K, 1]."""
         if self._limits is not None:
             norms = gradients.norm(dim=1)
             gradients *= (self._limits.to(norms) / (norms + 1e-6)).clamp(max=1).unsqueeze(1)
-        first = 0
-        for rule in self._rules:
-            rows = slice(first, first + len(rule))
-            first += len(rule)
-            rule.move(self._network.flat[rows], gradients[rows], rate[rows].unsqueeze(1))
+        counts = [len(rule) for rule in self._rules]
+        rows = (part.split(counts) for part in (self._network.flat, gradients, rate))
+        for rule, *own in zip(self._rules, *rows, strict=True):
+            rule.move(*own)
 
     def _together(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """The batches of one step: as they are for lanes that share them, else one a lane."""
@@ -257,13 +255,13 @@ class SGDRule(Rule):
     def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
         buffer = self._kept["momentum_buffer"]
         gradients.addcmul_(weights, self._single["weight_decay"])
-        buffer.mul_(self._single["momentum"]).add_(gradients)
-        weights.addcmul_(buffer, -rate)
+        torch.addcmul(gradients, buffer, self._single["momentum"], out=buffer)
+        weights.addcmul_(buffer, rate, value=-1)
 
 
 class AdamRule(Rule):
     """Adam and AdamW, which differ in a weight decay that Adam has none of. torch's kernel takes one rate a call: it
-    moves zeros at a rate of 1, and each lane goes along that at its own."""
+    adds its move, at a rate of 1, to what the weights decay by, and each lane goes against that at its own rate."""
 
     name = "adam"
     uniform = ("beta1", "beta2", "eps")
@@ -271,12 +269,13 @@ class AdamRule(Rule):
 
     def __init__(self, optimizers: Sequence[Fused], like: Tensor) -> None:
         super().__init__(optimizers, like)
-        self._settings |= {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": 1.0}
+        self._settings |= {"amsgrad": False, "maximize": False, "weight_decay": 0.0, "lr": -1.0}
 
     def _move(self, weights: Tensor, gradients: Tensor, rate: Tensor) -> None:
-        moves, averages = self._kept["moves"].zero_(), ([self._kept["exp_avg"]], [self._kept["exp_avg_sq"]])
+        moves = torch.mul(weights, self._single["weight_decay"], out=self._kept["moves"])
+        averages = [self._kept["exp_avg"]], [self._kept["exp_avg_sq"]]
         torch._fused_adam_([moves], [gradients], *averages, [], [self._step_count], **self._settings)
-        weights.mul_(1 - rate * self._single["weight_decay"]).addcmul_(moves, rate)
+        weights.addcmul_(moves, rate, value=-1)
 
 
 RULES: dict[type, type[Rule]] = {SGD: SGDRule, Adam: AdamRule, AdamW: AdamRule}

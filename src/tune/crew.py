@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from src import cli
@@ -100,6 +100,7 @@ class Crew:
 
     def __enter__(self) -> Crew:
         """Start them all; the first says what "auto" is before any has something to do."""
+        cli.say(f"starting {self._count} worker{'s'[: self._count > 1]}")
         try:
             for place in range(self._count):
                 self._start(place)
@@ -127,11 +128,15 @@ class Crew:
         places = {"folder": str(folder), "weights": str(weights)}
         worker.say({"rounds": rounds, "lanes": self.lanes, **places, "answers": answers})
 
-    def hear(self) -> Heard:
+    def hear(self, seconds: float | None = None) -> Heard | None:
         """What the next of them says: {"told": …, "done": …} after an epoch, which one that waits for an answer is to
         be answered with {"drop": […]} unless the job is done; {"ready": …} when it has started; None of one that has
-        died, whose job is to be handed out again. InputError and RunError when they cannot work at all."""
-        worker, words = self._heard.get()
+        died, whose job is to be handed out again. None when none of them says anything for so many seconds. InputError
+        and RunError when they cannot work at all."""
+        try:
+            worker, words = self._heard.get(timeout=seconds)
+        except Empty:
+            return None
         if words is None:
             self._replace(worker)
             return Heard(worker, None)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ class Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=JournalFileOpenLock(str(path)))
         self._path, self.held = path, set[int]()
         self._back: list[tuple[dict[str, Any], bool]] = []  # and whether it is of one that is held
+        self._is_due = False  # whether some of them are to be written
         content = path.read_bytes()
         self._lines, self._bytes, self._digest = content.count(b"\n"), len(content), hashlib.sha256(content)
 
@@ -32,15 +33,25 @@ class Journal(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         for log in json.loads(json.dumps(logs)):  # as they will be when they are read
-            self._back.append((log, log.get("trial_id") in self.held))
+            is_held = log.get("trial_id") in self.held
+            self._back.append((log, is_held))
+            self._is_due |= not is_held
+
+    def let_go(self, trials: Iterable[int]) -> None:
+        """Hold these no longer, by their ids."""
+        self.held.difference_update(trials)
+        self._is_due = True
 
     def flush(self) -> None:
         """Write what was kept back, and note what the journal holds now, so that damage to it is noticed."""
+        if not self._is_due:
+            return
         kept = [is_held and log["trial_id"] in self.held for log, is_held in self._back]
         ready = [log for (log, _), is_kept in zip(self._back, kept, strict=True) if not is_kept]
         if not ready:
             return
         super().append_logs(ready)
+        self._is_due = False
         self._lines += len(ready)
         self._back = [entry for entry, is_kept in zip(self._back, kept, strict=True) if is_kept]
         with self._path.open("rb") as file:

@@ -31,15 +31,17 @@ def show(searching: Search, running: Study, total: int, params: Params) -> None:
     """Follow the trials to their end, on a terminal with a bar."""
     label, epochs = objectives.of(params)[0].label, params.train.epochs
     if not sys.stderr.isatty():
-        said = time.monotonic()
+        said, last = time.monotonic(), ""
         for trial in searching.trials():
             if trial:
                 best = "" if trial.best is None else f" {trial.best:.4g}"
                 values = _values(trial.values)
                 cli.say(f"trial {trial.number} {trial.state}{best}  {values}  {_best(running, label)}")
             elif searching.running and time.monotonic() - said > cli.EVERY:
-                cli.say(_at(searching.running, epochs))
-                said = time.monotonic()
+                said, line = time.monotonic(), _at(searching.running, epochs)
+                if line != last:
+                    cli.say(line)
+                last = line
         return
     columns = (TextColumn("trials"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

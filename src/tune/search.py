@@ -75,14 +75,16 @@ class Search:
 
     def trials(self) -> Iterator[Trial | None]:
         """Run trials until there are enough, yielding each that this call runs once the study and MLflow's outbox have
-        it, and None when some have one epoch more. What is still running when the caller stops, or is interrupted, is
-        put back."""
+        it, and None when some have one epoch more, or to say that they go on. What is still running when the caller
+        stops, or is interrupted, is put back."""
         try:
             while True:
                 self._hand_out()
                 yield from self._write()  # while the workers train
                 if self._jobs or not self._crew.idle:
-                    self._hear(self._crew.hear())
+                    heard = self._crew.hear(cli.EVERY)
+                    if heard:
+                        self._hear(heard)
                 elif not self._goes_on():
                     return
                 yield None

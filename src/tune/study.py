@@ -121,7 +121,7 @@ class Tuning:
     def let_go(self, trials: Iterable[optuna.Trial]) -> None:
         """Have the next `flush` write what came of these trials, and what comes."""
         if self._journal:
-            self._journal.held -= {trial._trial_id for trial in trials}
+            self._journal.let_go(trial._trial_id for trial in trials)
 
     @property
     def checkpoints(self) -> Path:

@@ -173,7 +173,8 @@ def best_count(params: Params, data: Data, most: int) -> int:
     weights, batch, _ = footprint.of(trainer, train_batches, val_batches, size)
     limit = footprint.FILL * device.memory_of(train_batches.device)
     best, shortest = 1, seconds(Alone(params, few))
-    for count in sorted({most, *(count for count in PROBED if count < most)} - {1}):
+    most = min(most, PROBED[-1])
+    for count in [*(count for count in PROBED if 2 * count <= most), most]:
         if count * (2 * weights + batch) > limit:
             break
         seeds = objectives.abreast(params)
