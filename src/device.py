@@ -138,7 +138,8 @@ def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> No
     Below SMALL a second thread brings nothing, and when another process wants the same cores (two queued
     experiments, a sweep) the threads wait for each other: seen to cost a factor of 20.
     """
-    torch.set_num_threads(1 if multiplications(model, shape) * batch_size < SMALL else THREADS)
+    is_small = THREADS == 1 or multiplications(model, shape) * batch_size < SMALL
+    torch.set_num_threads(1 if is_small else THREADS)
 
 
 def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -169,7 +170,12 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
         torch.use_deterministic_algorithms(deterministic)
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    # not torch.manual_seed: where there is no GPU, it keeps a traceback each time for each kind that is absent
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 def describe(device: torch.device) -> str:

@@ -58,8 +58,12 @@ def check(values: Any, where: str = "params") -> Params:
     """Params from plain values (nested mappings), or InputError with one line a mistake."""
     if not isinstance(values, dict):
         raise InputError(f"{where} must be a mapping of sections such as `train:`, not {type(values).__name__}")
+    return _checked(_plain(values), where)
+
+
+def _checked(values: dict[str, Any], where: str = "params") -> Params:
     try:
-        params = Params.model_validate(_plain(values))
+        params = Params.model_validate(values)
     except ValidationError as error:
         known = [*KEYS, *Params().model_dump(by_alias=True)]
         lines = list(dict.fromkeys(line(detail, known, list(Range.model_fields)) for detail in error.errors()))
@@ -78,8 +82,8 @@ def changed(params: Params, values: dict[str, Any]) -> Params:
         place = nested
         for section in sections:
             place = place[section]
-        place[name] = value
-    return check(nested)
+        place[name] = _plain(value)
+    return _checked(nested)
 
 
 def settled(params: Params, task: str) -> Params:
