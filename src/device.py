@@ -138,8 +138,7 @@ def set_threads(model: nn.Module, shape: tuple[int, ...], batch_size: int) -> No
     Below SMALL a second thread brings nothing, and when another process wants the same cores (two queued
     experiments, a sweep) the threads wait for each other: seen to cost a factor of 20.
     """
-    is_small = THREADS == 1 or multiplications(model, shape) * batch_size < SMALL
-    torch.set_num_threads(1 if is_small else THREADS)
+    torch.set_num_threads(1 if multiplications(model, shape) * batch_size < SMALL else THREADS)
 
 
 def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -160,7 +159,7 @@ def multiplications(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def seed_everything(seed: int, deterministic: bool = False) -> None:
-    """Seed Python, NumPy and torch on every device: first weights and dropout depend on nothing else.
+    """Seed Python, NumPy and torch, on all that `select` knows: first weights and dropout depend on nothing else.
 
     deterministic: only operations that give equal bits each time, on a GPU too. Those of the CPU all do.
     """

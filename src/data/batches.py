@@ -22,7 +22,7 @@ ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsew
 # bytes up to which images lie there as the numbers that the network gets; more would not stay in the cache, and to
 # bring them from the memory takes as long as to scale a fourth of the bytes again
 SCALE_AHEAD = 1 << 22
-SEEDED = 64  # epochs whose seeds are made at once: one that is made between two epochs takes 20 times as long
+SEEDED = 16  # epochs whose seeds are made at once: one that is made between two epochs takes 20 times as long
 
 Bounds = list[tuple[int, int]]
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ class Batches:
         if inputs.dtype == torch.uint8:  # others are scaled already
             mean, std = self.scale
             floats, shift = inputs.to(torch.float32), torch.tensor(-mean / std)
-            inputs = torch.add(shift, floats, alpha=1 / std, out=floats)  # in one pass
+            inputs = torch.add(shift, floats, alpha=1 / std, out=floats)  # scaled in one pass
         if draws is not None and self.strengths:
             return augment(inputs, draws, self.strengths)
         return inputs
@@ -186,7 +186,7 @@ def generator_of(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(seeds(seed, block)[place])
 
 
-@lru_cache
+@lru_cache(maxsize=4096)  # lanes have many seeds, and ask for those of an epoch in turn
 def seeds(seed: int, block: int) -> list[int]:
     """Of the generators of SEEDED epochs that follow one another."""
     epochs = range(block * SEEDED, (block + 1) * SEEDED)

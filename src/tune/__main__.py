@@ -51,7 +51,8 @@ def main() -> None:
             total = search.total(settings)
             if already := len(study.finished(running)):
                 cli.say(f"going on: {already} of {total} trials have ended")
-            most = search.most_lanes(settings)
+            workers, most = settings.tune.workers, search.most_lanes(settings)
+            cli.say(f"starting {workers} worker{'s'[: workers > 1]}")
             crew = held.enter_context(Crew(settings, most, tuning.lanes(most)))
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
         if crew:

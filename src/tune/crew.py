@@ -100,7 +100,6 @@ class Crew:
 
     def __enter__(self) -> Crew:
         """Start them all; the first says what "auto" is before any has something to do."""
-        cli.say(f"starting {self._count} worker{'s'[: self._count > 1]}")
         try:
             for place in range(self._count):
                 self._start(place)

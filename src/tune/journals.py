@@ -48,6 +48,7 @@ class Journal(JournalFileBackend):
             return
         kept = [is_held and log["trial_id"] in self.held for log, is_held in self._back]
         ready = [log for (log, _), is_kept in zip(self._back, kept, strict=True) if not is_kept]
+        self._is_due = bool(ready)  # until they are written
         if not ready:
             return
         super().append_logs(ready)
