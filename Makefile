@@ -16,7 +16,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Make .venv from requirements.lock, if it is missing or stale (PYTHON=python3.12 picks another Python)
-	@$(MADE_FROM) | cmp -s - .venv/.from-lock 2>/dev/null || $(MAKE) --no-print-directory anew
+	@test -L .venv || $(MADE_FROM) | cmp -s - .venv/.from-lock 2>/dev/null || $(MAKE) --no-print-directory anew
 
 repro: setup ## Run what must run of the pipeline: prepare, train, validate, evaluate (ARGS="..." for dvc repro)
 	@.venv/bin/dvc repro $(ARGS)

@@ -74,7 +74,10 @@ def of_batch(trainer: Trainer, batches: Batches, size: int) -> int:
 
 
 def in_words(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
 
 
 def _tensors(state: object) -> list[Tensor]:

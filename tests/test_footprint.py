@@ -73,7 +73,7 @@ def test_weights_gradients_and_state_are_counted(prepared_data):
     found = footprint.of(trainer, train, val, 16)
     assert found.weights == 4 * 4 * (13 * 3 + 3) + 4  # weights, gradients, two averages; the count of the steps
     assert found.data == sum(part.nbytes for part in (data.train.inputs, data.train.targets, *data.val[:2]))
-    assert "MB" in str(found)
+    assert "weights, gradients and optimizer 0.7 kB" in str(found)
 
 
 def test_auto_is_the_largest_power_of_two_that_fits(prepared_data, monkeypatch):

@@ -70,7 +70,11 @@ class Courier:
         if patience == ORPHANED:
             cli.say(WAITS)  # for it is to go at once, and the other follows in seconds
             return None
-        code = self._process.wait()
+        try:
+            code = self._process.wait(cli.EVERY)
+        except subprocess.TimeoutExpired:
+            cli.say("telling MLflow")
+            code = self._process.wait()
         self._listening.join()
         if code:
             cli.say(WAITS)
