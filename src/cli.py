@@ -19,6 +19,7 @@ TERMINATED = 128 + signal.SIGTERM
 INTERRUPTED = 128 + signal.SIGINT
 IMPORTED = 500_000  # objects: importing torch makes 250,000, MLflow with its store 440,000
 EVERY = 2.0  # seconds between lines that say how far a command is
+AGAIN = 0.01  # seconds after which an end that was lost comes again
 
 Item = TypeVar("Item")
 
@@ -140,5 +141,15 @@ def _fail(message: object, code: int) -> NoReturn:
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     # an exception, so that open runs are closed as KILLED; a second signal must not cut that short
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.unraisablehook = _end_again
     say("terminated. The same command goes on from the last checkpoint or trial.")
     sys.exit(TERMINATED)
+
+
+def _end_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Where Python drops every exception, in a finalizer for instance, it drops the end too: it comes again, later."""
+    if lost.exc_type is not SystemExit:
+        sys.__unraisablehook__(lost)
+        return
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(TERMINATED))
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)

@@ -106,9 +106,11 @@ class Lanes:
         batches = {self._train[lane].seed: self._train[lane] for lane in self.numbers}
         self._batches = list(batches.values())  # one for each order of the samples
         places = {seed: place for place, seed in enumerate(batches)}
-        self._order = torch.tensor([places[self._train[lane].seed] for lane in self.numbers])
+        order = [places[self._train[lane].seed] for lane in self.numbers]
+        self._order = torch.tensor(order).to(self._network.flat.device)
         limits = [lane.clip_norm or float("inf") for lane in lanes]
-        self._limits = torch.tensor(limits, dtype=torch.float64) if min(limits) < float("inf") else None
+        is_limited = min(limits) < float("inf")
+        self._limits = torch.tensor(limits, dtype=torch.float64).to(self._network.flat) if is_limited else None
 
     def _epoch(self, number: int) -> Told:
         start = time.perf_counter()
@@ -154,7 +156,7 @@ class Lanes:
         """gradients: [K, P], as the network's weights lie; rate: [K, 1]."""
         if self._limits is not None:
             norms = gradients.norm(dim=1)
-            gradients *= (self._limits.to(norms) / (norms + 1e-6)).clamp(max=1).unsqueeze(1)
+            gradients *= (self._limits / (norms + 1e-6)).clamp(max=1).unsqueeze(1)
         counts = [len(rule) for rule in self._rules]
         rows = (part.split(counts) for part in (self._network.flat, gradients, rate))
         for rule, *own in zip(self._rules, *rows, strict=True):

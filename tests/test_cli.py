@@ -44,6 +44,25 @@ def test_a_second_signal_does_not_cut_short_how_a_run_is_closed():
     assert done.stderr == "terminated. The same command goes on from the last checkpoint or trial.\n"
 
 
+LOST = """
+import os, signal, time
+from src import cli
+class Last:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def main():
+    Last()
+    time.sleep(60)
+cli.run(main, "")
+"""
+
+
+def test_an_end_that_a_finalizer_swallows_comes_again():
+    done = python("-c", LOST)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr == "terminated. The same command goes on from the last checkpoint or trial.\n"
+
+
 @pytest.mark.parametrize(
     ("statement", "code", "said"),
     [
