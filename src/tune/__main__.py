@@ -112,7 +112,7 @@ def _report(tuning: "Tuning", settings: "Params", parent: "Sweep", chosen: int |
     kept = tuning.kept()
     if settings.tune.keep:
         _say_kept(kept, settings.tune.keep)
-    cli.say("drawing reports/tune, and telling MLflow")
+    cli.say("drawing reports/tune")
     result["importance"] = report.importance(running)  # seconds of imports, for which the best does not wait
     if result["importance"]:
         shares = report.shares_in_words(result["importance"])
