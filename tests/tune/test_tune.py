@@ -30,6 +30,7 @@ def children(project):
     return [run for run in project.runs() if "mlflow.parentRunId" in run.data.tags]
 
 
+@pytest.mark.long
 def test_a_study_from_its_first_trial_to_the_applied_values(project):
     printed = tune(project, "--trials", "5")
     assert len(re.findall(r"^trial \d+ (complete|pruned)", printed, re.MULTILINE)) == 5
@@ -96,6 +97,7 @@ def check_apply(project):
     assert report == pytest.approx(best.data.metrics["best_val/loss"], rel=1e-3)  # a lane rounds in another order
 
 
+@pytest.mark.long
 def test_trials_of_several_seeds_and_then_several_objectives(project):
     several = {**QUICK, "model.name": "linear", "tune.seeds": 6, "tune.pruner": "wilcoxon", "tune.sampler": "random"}
     project.set(**several)
