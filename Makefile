@@ -25,7 +25,7 @@ repro: setup ## Run what must run of the pipeline: prepare, train, validate, eva
 test: setup ## Run the tests, all but those that need a browser or much time (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m "not browser and not faults and not long" $(AT_ONCE) $(ARGS)
 
-test-long: setup ## Run those that take a minute or more each, too (ARGS="..." for pytest)
+test-long: setup ## Run those that take longest, too (ARGS="..." for pytest)
 	@exec .venv/bin/python -m pytest tests -m "long and not faults" $(AT_ONCE) $(ARGS)
 
 test-browser: setup ## Run the tests that need chromium and its driver (ARGS="..." for pytest)

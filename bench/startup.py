@@ -85,7 +85,7 @@ def table(times: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure(clone: Path, bare: Path) -> dict[str, float]:
-    """Every time in seconds: once, but for what has nothing to do, which is over in two."""
+    """Every time in seconds, once; where there is nothing to do, which is over soon, the median of NOOPS."""
     found = {}
     make(clone)
     for name in STAGES:

@@ -107,7 +107,7 @@ class Lanes:
         self._batches = list(batches.values())  # one for each order of the samples
         places = {seed: place for place, seed in enumerate(batches)}
         order = [places[self._train[lane].seed] for lane in self.numbers]
-        self._order = torch.tensor(order).to(self._network.flat.device)
+        self._order = torch.tensor(order, device=self._network.flat.device)
         limits = [lane.clip_norm or float("inf") for lane in lanes]
         is_limited = min(limits) < float("inf")
         self._limits = torch.tensor(limits, dtype=torch.float64).to(self._network.flat) if is_limited else None
