@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from itertools import pairwise
+from functools import cached_property, lru_cache
+from itertools import pairwise, repeat
 
 import numpy as np
 import torch
@@ -85,19 +85,36 @@ class Batches:
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """An epoch's batches, from the one after `skip` on; their order is a function of (seed, epoch) and of nothing
-        else."""
+        else. They last until the next epoch is asked for: it may lie where this one did."""
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
-        draws = None if draws is None else draws.to(self.device)
         bounds = self.bounds[skip:]
         if self.streamed:
             pairs = stream(self.inputs, self.targets, order, bounds, self.device)
+        elif self._kept:
+            (inputs, targets), kept = self._kept
+            places = order.to(self.device)
+            torch.index_select(self.inputs, 0, places, out=inputs)
+            torch.index_select(self.targets, 0, places, out=targets)
+            pairs = iter(kept[skip:])
         else:
             places = order.to(self.device)
             pairs = zip(*(gather(part, places, bounds) for part in (self.inputs, self.targets)), strict=True)
-        for (start, stop), (inputs, targets) in zip(bounds, pairs, strict=True):
-            yield self._ready(inputs, None if draws is None else draws[start:stop]), targets
+        if draws is None and self.inputs.dtype != torch.uint8:
+            return pairs
+        pieces = repeat(None) if draws is None else draws.to(self.device).split(self.sizes)[skip:]
+        return ((self._ready(inputs, piece), targets) for (inputs, targets), piece in zip(pairs, pieces, strict=False))
+
+    @cached_property
+    def _kept(self) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]] | None:
+        """Where every epoch lies that is gathered at once, and the batches there; what is written anew is in the cache
+        still. None where an epoch is too large for that, or its batches would not lie as one alone would."""
+        parts = [self.inputs, self.targets]
+        if any(len(grouped(part, self.bounds, at_once(part, self.bounds))) != 1 for part in parts):
+            return None
+        room = [torch.empty_like(part) for part in parts]
+        return room, list(zip(*(part.split(self.sizes) for part in room), strict=True))
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
         """What the network gets: float, scaled, and augmented where there are draws."""
@@ -113,10 +130,14 @@ class Batches:
 def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
     """values[places[start:stop]] for each of the bounds, which follow one another; several are gathered at once if
     each then lies in memory as one that is gathered alone would."""
-    whole = batch_bytes(values, bounds) % ALIGNED == 0
-    for group in grouped(values, bounds, GATHER if whole else 0):
+    for group in grouped(values, bounds, at_once(values, bounds)):
         together = values.index_select(0, places[group[0][0] : group[-1][1]])
         yield from together.split([stop - start for start, stop in group])
+
+
+def at_once(values: Tensor, bounds: Bounds) -> int:
+    """Bytes that are gathered at once; 0, which is a batch alone, where its neighbour would begin elsewhere."""
+    return GATHER if batch_bytes(values, bounds) % ALIGNED == 0 else 0
 
 
 def stream(

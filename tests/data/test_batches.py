@@ -158,11 +158,19 @@ def test_the_rest_of_an_epoch_is_the_end_of_the_whole_one(rows, size, seed, gath
     skip = data.draw(st.integers(0, len(batches)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("src.data.batches.GATHER", gathered)
-        whole, rest = list(batches.epoch(3)), list(batches.epoch(3, skip))
+        whole, rest = list(batches.epoch(3)), list(numbered(rows, size, seed).epoch(3, skip))
     assert len(rest) == len(whole) - skip
     for one, other in zip(whole[skip:], rest, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize(("rows", "size", "again"), [(500, 64, True), (500, 5, False), (200_000, 64, False)])
+def test_an_epoch_that_is_gathered_at_once_lies_where_the_one_before_did(rows, size, again):
+    batches = numbered(rows, size)
+    first, second = list(batches.epoch(1)), list(batches.epoch(2))
+    assert all((one[0].data_ptr() == other[0].data_ptr()) == again for one, other in zip(first, second, strict=True))
+    assert torch.cat([targets for _, targets in second]).tolist() == order_of(rows, 0, 2).tolist()
 
 
 @pytest.mark.parametrize("columns", [1, 3, 13, 16, 64])
