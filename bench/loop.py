@@ -11,7 +11,8 @@ batch size and number of threads and with the same allocator, and report each ep
   skorch     a NeuralNet that does not split or print
 
 The last three (bench/peers.py) get images that are scaled already, torch's default memory format and its default Adam,
-which is not fused. Each is a program of its own, and they take turns, round by round (bench/turns.py); all on the CPU.
+which is not fused. Each is a program of its own, and they take turns, round by round (bench/turns.py), begun anew
+after a fifth of the rounds; all on the CPU.
 The peers are in bench/requirements.txt; Fashion-MNIST has to lie in data/raw/fashion-mnist (README).
 """
 
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import chdir
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 IMAGES = Path("data/raw/fashion-mnist")
 NEVER = 100_000  # epochs: a contestant trains until it is ended
 LR = 1e-3
+STARTS = 5  # times that all begin anew: where the memory of a process happens to lie makes 3% for a small network
 SAME = 0.1  # share of itself by which a loss may differ from ours, in the first round that counts
 
 
@@ -117,7 +120,8 @@ def measure(name: str, rounds: int) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         make(name, Path(folder))
         entries = {contestant: ["-m", "bench.loop", "--run", contestant, name] for contestant in CONTESTANTS}
-        told = turns.race(entries, rounds, Path(folder))
+        starts = min(STARTS, rounds)
+        told = chain.from_iterable(turns.race(entries, -(-rounds // starts), Path(folder)) for _ in range(starts))
         return pd.concat({number: pd.DataFrame(each).unstack() for number, each in enumerate(told)}, axis=1).T
 
 
