@@ -9,7 +9,8 @@ from typing import Any
 
 from src.tracking.outbox import Outbox
 
-EVERY = 1.0  # seconds
+EVERY = 1.0  # seconds between the first readings
+RARER = 30  # times a gap goes into what has passed: a day gives some 270 readings, not 86,400
 # a share of the time since the reading before, and sums since the first: of a moment they say nothing
 OVER_TIME = (
     "system/cpu_utilization_percentage",
@@ -27,8 +28,14 @@ def watch(box: Outbox, over: threading.Event) -> threading.Thread:
     return thread
 
 
+def gap(shortest: float, begun: float) -> float:
+    """Seconds until the next of what comes again and again, which is rarer the longer it has gone on; begun: of
+    time.monotonic()."""
+    return max(shortest, (time.monotonic() - begun) / RARER)
+
+
 def _watch(box: Outbox, over: threading.Event) -> None:
-    monitors = _monitors()
+    monitors, begun = _monitors(), time.monotonic()
     _read(monitors)  # where what is over time begins
     box.load.mend()
     if over.wait(EVERY):
@@ -38,7 +45,7 @@ def _watch(box: Outbox, over: threading.Event) -> None:
         size = box.load.path.stat().st_size if box.load.path.exists() else 0
         if size <= LARGEST or size - box.sent["load"] <= LARGEST:
             _put(box, _read(monitors))
-        if over.wait(EVERY):
+        if over.wait(gap(EVERY, begun)):
             return
 
 
