@@ -1,7 +1,7 @@
 """Batches gathered from tensors: no Python a sample, and one copy for several batches where they are small."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from itertools import pairwise, repeat
@@ -24,7 +24,11 @@ ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsew
 SCALE_AHEAD = 1 << 22
 SEEDED = 16  # epochs whose seeds are made at once: one that is made between two epochs takes 20 times as long
 
+# of FBGEMM, for embeddings: the rows of bytes that are asked for, each ending with a factor and a shift, as float32
+DEQUANTIZE = torch.ops.quantized.embedding_bag_byte_rowwise_offsets
+
 Bounds = list[tuple[int, int]]
+Pairs = Iterator[tuple[Tensor, Tensor]]
 CPU = torch.device("cpu")
 
 
@@ -73,17 +77,17 @@ class Batches:
         """Samples in the first so many batches."""
         return self.bounds[batches - 1][1] if batches else 0
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Pairs:
         """Every sample once, in the order of the rows: for evaluation."""
         if self.streamed:
             order = torch.arange(len(self.inputs), dtype=place_type(len(self.inputs)))
-            pairs = stream(self.inputs, self.targets, order, self.bounds, self.device)
+            pairs = stream(self.inputs, self.targets, order, self.bounds, self.device, self._gathered)
         else:
             pairs = ((self.inputs[start:stop], self.targets[start:stop]) for start, stop in self.bounds)
         for inputs, targets in pairs:
             yield self._ready(inputs), targets
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, skip: int = 0) -> Pairs:
         """An epoch's batches, from the one after `skip` on; their order is a function of (seed, epoch) and of nothing
         else. They last until the next epoch is asked for: it may lie where this one did."""
         generator = generator_of(self.seed, number)
@@ -91,7 +95,7 @@ class Batches:
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
         bounds = self.bounds[skip:]
         if self.streamed:
-            pairs = stream(self.inputs, self.targets, order, bounds, self.device)
+            pairs = stream(self.inputs, self.targets, order, bounds, self.device, self._gathered)
         elif self._kept:
             (inputs, targets), kept = self._kept
             places = order.to(self.device)
@@ -99,12 +103,17 @@ class Batches:
             torch.index_select(self.targets, 0, places, out=targets)
             pairs = iter(kept[skip:])
         else:
-            places = order.to(self.device)
-            pairs = zip(*(gather(part, places, bounds) for part in (self.inputs, self.targets)), strict=True)
+            pairs = self._gathered(self.inputs, self.targets, order.to(self.device), bounds)
         if draws is None and self.inputs.dtype != torch.uint8:
             return pairs
         pieces = repeat(None) if draws is None else draws.to(self.device).split(self.sizes)[skip:]
         return ((self._ready(inputs, piece), targets) for (inputs, targets), piece in zip(pairs, pieces, strict=False))
+
+    def _gathered(self, inputs: Tensor, targets: Tensor, places: Tensor, bounds: Bounds) -> Pairs:
+        """inputs[places[start:stop]] and the targets of those, for each of the bounds."""
+        in_one_pass = inputs.dtype == torch.uint8 and inputs.device.type == "cpu"
+        own = gather_scaled(inputs, places, bounds, self.scale) if in_one_pass else gather(inputs, places, bounds)
+        return zip(own, gather(targets, places, bounds), strict=True)
 
     @cached_property
     def _kept(self) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]] | None:
@@ -135,16 +144,40 @@ def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
         yield from together.split([stop - start for start, stop in group])
 
 
+def gather_scaled(values: Tensor, places: Tensor, bounds: Bounds, scale: tuple[float, float]) -> Iterator[Tensor]:
+    """(values[places[start:stop]] - mean) / std, float32, for each of the bounds; of bytes on a CPU. It takes a third
+    of the time of gathering, making float and scaling one after another, for the same numbers to rounding."""
+    mean, std = scale
+    rows, groups = values.flatten(1), grouped(values, bounds, GATHER)
+    end = torch.tensor([1 / std, -mean / std]).view(torch.uint8)
+    most = max((group[-1][1] - group[0][0] for group in groups), default=0)
+    room = torch.empty(most, rows.shape[1] + len(end), dtype=torch.uint8)
+    pixels, room[:, rows.shape[1] :] = room[:, : rows.shape[1]], end
+    numbers = torch.arange(most + 1, dtype=torch.int32)
+    for group in groups:
+        first, last = group[0][0], group[-1][1]
+        torch.index_select(rows, 0, places[first:last], out=pixels[: last - first])
+        for start, stop in group:
+            batch, count = room[start - first : stop - first], stop - start
+            floats = DEQUANTIZE(batch, numbers[:count], numbers[: count + 1], include_last_offset=True)
+            yield floats.view(count, *values.shape[1:])
+
+
 def at_once(values: Tensor, bounds: Bounds) -> int:
     """Bytes that are gathered at once; 0, which is a batch alone, where its neighbour would begin elsewhere."""
     return GATHER if batch_bytes(values, bounds) % ALIGNED == 0 else 0
 
 
 def stream(
-    inputs: Tensor, targets: Tensor, order: Tensor, bounds: Bounds, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """inputs[order[start:stop]] and the targets of those on `device`, for each of the bounds. A thread reads the chunks
-    that come next, each in the order of the file, while the one before them trains.
+    inputs: Tensor,
+    targets: Tensor,
+    order: Tensor,
+    bounds: Bounds,
+    device: torch.device,
+    gathered: Callable[[Tensor, Tensor, Tensor, Bounds], Pairs],
+) -> Pairs:
+    """inputs[order[start:stop]] and the targets of those on `device`, for each of the bounds, as `gathered` gives them
+    of a chunk. A thread reads the chunks that come next, each in the order of the file, while the one before trains.
 
     inputs: [N, ...] and targets: [N], on the CPU, memory-mapped perhaps; order: [M] on the CPU.
     """
@@ -163,13 +196,13 @@ def stream(
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
         for number, group in enumerate(groups):
-            *chunk, places = (part.to(device, non_blocking=is_pinned) for part in waiting.popleft().result())
+            rows, wanted, places = (part.to(device, non_blocking=is_pinned) for part in waiting.popleft().result())
             if number + AHEAD < len(groups):
                 waiting.append(pool.submit(read, groups[number + AHEAD]))
             first = group[0][0]
             within = [(start - first, stop - first) for start, stop in group]
-            yield from zip(*(gather(part, places, within) for part in chunk), strict=True)
-            del chunk, places
+            yield from gathered(rows, wanted, places, within)
+            del rows, wanted, places
             since_trim += len(group)
             if device.type == "cpu" and since_trim >= TRIM_EVERY:  # chunks leave holes that the next ones do not fit in
                 memory.trim()

@@ -180,7 +180,9 @@ def test_a_batch_begins_where_one_that_is_gathered_alone_would(columns, size):
     assert all(inputs.data_ptr() % ALIGNED == 0 for inputs, _ in batches.epoch(1))
 
 
-def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch):
+@pytest.mark.parametrize("gathered", [1, 300, 1 << 20])
+def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch, gathered):
+    monkeypatch.setattr("src.data.batches.GATHER", gathered)
     images = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=generator_of(0, 0))
     strengths = {"flip": 0.5, "crop": 1, "rotate": 0.0, "erase": 0.5}
     ahead = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
@@ -188,7 +190,8 @@ def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch):
     each = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
     assert (ahead.inputs.dtype, each.inputs.dtype) == (torch.float32, torch.uint8)
     for one, other in zip([*ahead.epoch(2), *ahead], [*each.epoch(2), *each], strict=True):
-        assert torch.equal(one[0], other[0])
+        torch.testing.assert_close(one[0], other[0])
+        assert torch.equal(one[1], other[1])
 
 
 def in_a_file(folder, rows=20_000, columns=40):
