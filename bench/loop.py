@@ -12,7 +12,7 @@ batch size and number of threads and with the same allocator, and report each ep
 
 The last three (bench/peers.py) get images that are scaled already, torch's default memory format and its default Adam,
 which is not fused. Each is a program of its own, and they take turns, round by round (bench/turns.py), begun anew
-after a fifth of the rounds; all on the CPU.
+after each fifth of the rounds; all on the CPU.
 The peers are in bench/requirements.txt; Fashion-MNIST has to lie in data/raw/fashion-mnist (README).
 """
 
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import chdir
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -120,8 +120,13 @@ def measure(name: str, rounds: int) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         make(name, Path(folder))
         entries = {contestant: ["-m", "bench.loop", "--run", contestant, name] for contestant in CONTESTANTS}
-        starts = min(STARTS, rounds)
-        told = chain.from_iterable(turns.race(entries, -(-rounds // starts), Path(folder)) for _ in range(starts))
+        edges = [rounds * start // STARTS for start in range(STARTS + 1)]
+        races = (
+            turns.race(entries, last - first, Path(folder), before=first)
+            for first, last in pairwise(edges)
+            if last > first
+        )
+        told = chain.from_iterable(races)
         return pd.concat({number: pd.DataFrame(each).unstack() for number, each in enumerate(told)}, axis=1).T
 
 

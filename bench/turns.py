@@ -61,10 +61,10 @@ class Contestant:
 
 
 def race(
-    entries: dict[str, list[str]], rounds: int, folder: Path, warm_up: int = 1, **environment: str
+    entries: dict[str, list[str]], rounds: int, folder: Path, warm_up: int = 1, before: int = 0, **environment: str
 ) -> Iterator[dict[str, dict[str, Any]]]:
     """The facts of each round after the warm-up, by the names of the contestants; who begins changes from round to
-    round."""
+    round. before: rounds of a race that this one goes on with, its contestants begun anew."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # contestants that are stopped do not end by themselves
     with ExitStack() as ending:
         contestants = {}
@@ -74,7 +74,7 @@ def race(
             contestants[name].turn()  # with its imports
         names = list(entries)
         for number in range(warm_up + rounds):
-            first = number % len(names)
+            first = (before + number) % len(names)
             facts = {name: contestants[name].turn() for name in names[first:] + names[:first]}
             if number >= warm_up:
                 yield {name: facts[name] for name in names}
@@ -103,7 +103,8 @@ class Ratio(NamedTuple):
 
 
 def ratio(above: pd.Series, below: pd.Series) -> Ratio:
-    """How many times `below` `above` is; both in seconds, a round a row. The interval is a bootstrap's (Efron 1979)."""
+    """How many times `below` `above` is; both in seconds, a round a row. The interval is a bootstrap's (Efron 1979),
+    of rounds that have nothing to do with each other."""
     ratios = (above / below).to_numpy()
     draws = np.random.default_rng(0).choice(ratios, (DRAWS, len(ratios)))
     low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))

@@ -1,10 +1,10 @@
 """Batches gathered from tensors: no Python a sample, and one copy for several batches where they are small."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
-from itertools import pairwise, repeat
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ ALIGNED = 64  # bytes: kernels round in another order where a batch begins elsew
 SCALE_AHEAD = 1 << 22
 SEEDED = 16  # epochs whose seeds are made at once: one that is made between two epochs takes 20 times as long
 
-# of FBGEMM, for embeddings: the rows of bytes that are asked for, each ending with a factor and a shift, as float32
+# of FBGEMM, for embeddings: rows of bytes as float32; each row ends with its factor and its shift, 4 bytes each
 DEQUANTIZE = torch.ops.quantized.embedding_bag_byte_rowwise_offsets
 
 Bounds = list[tuple[int, int]]
@@ -67,7 +67,7 @@ class Batches:
         self.bounds = bounds
         self.sizes = [stop - start for start, stop in bounds]  # samples in each batch
         if not self.streamed and inputs.dtype == torch.uint8 and inputs.numel() * 4 <= SCALE_AHEAD:
-            self.inputs = self._ready(self.inputs)
+            [(self.inputs, _)] = self._in_order([(0, len(inputs))])
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -79,50 +79,97 @@ class Batches:
 
     def __iter__(self) -> Pairs:
         """Every sample once, in the order of the rows: for evaluation."""
-        if self.streamed:
-            order = torch.arange(len(self.inputs), dtype=place_type(len(self.inputs)))
-            pairs = stream(self.inputs, self.targets, order, self.bounds, self.device, self._gathered)
-        else:
-            pairs = ((self.inputs[start:stop], self.targets[start:stop]) for start, stop in self.bounds)
-        for inputs, targets in pairs:
-            yield self._ready(inputs), targets
+        return self._in_order(self.bounds)
 
     def epoch(self, number: int, skip: int = 0) -> Pairs:
         """An epoch's batches, from the one after `skip` on; their order is a function of (seed, epoch) and of nothing
-        else. They last until the next epoch is asked for: it may lie where this one did."""
+        else. They last until the next epoch begins: it may lie where this one did."""
         generator = generator_of(self.seed, number)
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
         bounds = self.bounds[skip:]
-        if self.streamed:
-            pairs = stream(self.inputs, self.targets, order, bounds, self.device, self._gathered)
-        elif self._kept:
+        if not self.streamed and self._kept:
             (inputs, targets), kept = self._kept
             places = order.to(self.device)
             torch.index_select(self.inputs, 0, places, out=inputs)
             torch.index_select(self.targets, 0, places, out=targets)
             pairs = iter(kept[skip:])
         else:
-            pairs = self._gathered(self.inputs, self.targets, order.to(self.device), bounds)
+            pairs = self._gathered(order, bounds)
         if draws is None and self.inputs.dtype != torch.uint8:
-            return pairs
-        pieces = repeat(None) if draws is None else draws.to(self.device).split(self.sizes)[skip:]
-        return ((self._ready(inputs, piece), targets) for (inputs, targets), piece in zip(pairs, pieces, strict=False))
+            yield from pairs
+            return
+        pieces = [None] * len(bounds) if draws is None else draws.to(self.device).split(self.sizes)[skip:]
+        for (inputs, targets), piece in zip(pairs, pieces, strict=True):
+            yield self._ready(inputs, piece), targets
 
-    def _gathered(self, inputs: Tensor, targets: Tensor, places: Tensor, bounds: Bounds) -> Pairs:
-        """inputs[places[start:stop]] and the targets of those, for each of the bounds."""
+    def _in_order(self, bounds: Bounds) -> Pairs:
+        """The batches of those bounds, in the order of the rows, as the network gets them."""
+        if self.streamed or self.inputs.dtype == torch.uint8:
+            pairs = self._gathered(torch.arange(len(self.inputs), dtype=place_type(len(self.inputs))), bounds)
+        else:
+            pairs = ((self.inputs[start:stop], self.targets[start:stop]) for start, stop in bounds)
+        for inputs, targets in pairs:
+            yield self._ready(inputs), targets
+
+    def _gathered(self, order: Tensor, bounds: Bounds) -> Pairs:
+        """inputs[order[start:stop]] and the targets of those on the device, for each of the bounds."""
+        if self.streamed:
+            return self._stream(order, bounds)
+        return self._gather(self.inputs, self.targets, order.to(self.device), bounds)
+
+    def _gather(self, inputs: Tensor, targets: Tensor, places: Tensor, bounds: Bounds) -> Pairs:
+        """inputs[places[start:stop]] and the targets of those, for each of the bounds; all on one device."""
         in_one_pass = inputs.dtype == torch.uint8 and inputs.device.type == "cpu"
         own = gather_scaled(inputs, places, bounds, self.scale) if in_one_pass else gather(inputs, places, bounds)
         return zip(own, gather(targets, places, bounds), strict=True)
 
+    def _stream(self, order: Tensor, bounds: Bounds) -> Pairs:
+        """The batches of data that are not on the device. A thread reads the chunks that come next, each in the order
+        of the file, while the one before them trains. order: [M], on the CPU."""
+        groups, since_trim = grouped(self.inputs, bounds, CHUNK), 0
+        is_pinned = self.device.type == "cuda"  # such memory can be copied while the device computes
+        readers = [
+            (
+                part,
+                read_rows if memory.is_mapped(part.data_ptr(), part.data_ptr() + part.nbytes) else Tensor.__getitem__,
+            )
+            for part in (self.inputs, self.targets)
+        ]
+
+        def read(group: Bounds) -> list[Tensor]:
+            rows, place = order[group[0][0] : group[-1][1]].sort()
+            parts = [*(reader(part, rows) for part, reader in readers), place.argsort()]
+            return [part.pin_memory() for part in parts] if is_pinned else parts
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
+            for number, group in enumerate(groups):
+                rows, wanted, places = (
+                    part.to(self.device, non_blocking=is_pinned) for part in waiting.popleft().result()
+                )
+                if number + AHEAD < len(groups):
+                    waiting.append(pool.submit(read, groups[number + AHEAD]))
+                first = group[0][0]
+                within = [(start - first, stop - first) for start, stop in group]
+                yield from self._gather(rows, wanted, places, within)
+                del rows, wanted, places
+                since_trim += len(group)
+                # chunks leave holes that the next ones do not fit in
+                if self.device.type == "cpu" and since_trim >= TRIM_EVERY:
+                    memory.trim()
+                    since_trim = 0
+
     @cached_property
     def _kept(self) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]] | None:
-        """Where every epoch lies that is gathered at once, and the batches there; what is written anew is in the cache
+        """Where every epoch lies that is gathered at once, and the batches there: what is written anew is in the cache
         still. None where an epoch is too large for that, or its batches would not lie as one alone would."""
         parts = [self.inputs, self.targets]
-        if any(len(grouped(part, self.bounds, at_once(part, self.bounds))) != 1 for part in parts):
+        if any(
+            part.nbytes > GATHER or len(grouped(part, self.bounds, at_once(part, self.bounds))) > 1 for part in parts
+        ):
             return None
-        room = [torch.empty_like(part) for part in parts]
+        room = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in parts]
         return room, list(zip(*(part.split(self.sizes) for part in room), strict=True))
 
     def _ready(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -145,8 +192,11 @@ def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
 
 
 def gather_scaled(values: Tensor, places: Tensor, bounds: Bounds, scale: tuple[float, float]) -> Iterator[Tensor]:
-    """(values[places[start:stop]] - mean) / std, float32, for each of the bounds; of bytes on a CPU. It takes a third
-    of the time of gathering, making float and scaling one after another, for the same numbers to rounding."""
+    """(values[places[start:stop]] - mean) / std, float32, for each of the bounds, on a CPU. It takes a third of the
+    time of gathering, making float and scaling one after another, for the same numbers to rounding.
+
+    values: uint8 [N, ...], of two dimensions at least, contiguous; places: int32 or int64 [M].
+    """
     mean, std = scale
     rows, groups = values.flatten(1), grouped(values, bounds, GATHER)
     end = torch.tensor([1 / std, -mean / std]).view(torch.uint8)
@@ -166,47 +216,6 @@ def gather_scaled(values: Tensor, places: Tensor, bounds: Bounds, scale: tuple[f
 def at_once(values: Tensor, bounds: Bounds) -> int:
     """Bytes that are gathered at once; 0, which is a batch alone, where its neighbour would begin elsewhere."""
     return GATHER if batch_bytes(values, bounds) % ALIGNED == 0 else 0
-
-
-def stream(
-    inputs: Tensor,
-    targets: Tensor,
-    order: Tensor,
-    bounds: Bounds,
-    device: torch.device,
-    gathered: Callable[[Tensor, Tensor, Tensor, Bounds], Pairs],
-) -> Pairs:
-    """inputs[order[start:stop]] and the targets of those on `device`, for each of the bounds, as `gathered` gives them
-    of a chunk. A thread reads the chunks that come next, each in the order of the file, while the one before trains.
-
-    inputs: [N, ...] and targets: [N], on the CPU, memory-mapped perhaps; order: [M] on the CPU.
-    """
-    groups, since_trim = grouped(inputs, bounds, CHUNK), 0
-    is_pinned = device.type == "cuda"  # such memory can be copied while the device computes
-    readers = [
-        (part, read_rows if memory.is_mapped(part.data_ptr(), part.data_ptr() + part.nbytes) else Tensor.__getitem__)
-        for part in (inputs, targets)
-    ]
-
-    def read(group: Bounds) -> list[Tensor]:
-        rows, place = order[group[0][0] : group[-1][1]].sort()
-        parts = [*(reader(part, rows) for part, reader in readers), place.argsort()]
-        return [part.pin_memory() for part in parts] if is_pinned else parts
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pool.submit(read, group) for group in groups[:AHEAD])
-        for number, group in enumerate(groups):
-            rows, wanted, places = (part.to(device, non_blocking=is_pinned) for part in waiting.popleft().result())
-            if number + AHEAD < len(groups):
-                waiting.append(pool.submit(read, groups[number + AHEAD]))
-            first = group[0][0]
-            within = [(start - first, stop - first) for start, stop in group]
-            yield from gathered(rows, wanted, places, within)
-            del rows, wanted, places
-            since_trim += len(group)
-            if device.type == "cpu" and since_trim >= TRIM_EVERY:  # chunks leave holes that the next ones do not fit in
-                memory.trim()
-                since_trim = 0
 
 
 def read_rows(values: Tensor, rows: Tensor) -> Tensor:

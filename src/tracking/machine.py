@@ -10,14 +10,15 @@ from typing import Any
 from src.tracking.outbox import Outbox
 
 EVERY = 1.0  # seconds between the first readings
-RARER = 30  # times a gap goes into what has passed: a day gives some 270 readings, not 86,400
+LONGEST = 10.0  # seconds between later ones, MLflow's own default
+RARER = 30  # times that a gap goes into what has passed
 # a share of the time since the reading before, and sums since the first: of a moment they say nothing
 OVER_TIME = (
     "system/cpu_utilization_percentage",
     "system/network_receive_megabytes",
     "system/network_transmit_megabytes",
 )
-LARGEST = 10_000_000  # bytes that wait for MLflow: half a day's worth; then no more is kept
+LARGEST = 10_000_000  # bytes that wait for MLflow: days' worth; then no more is kept
 
 
 def watch(box: Outbox, over: threading.Event) -> threading.Thread:
@@ -29,9 +30,8 @@ def watch(box: Outbox, over: threading.Event) -> threading.Thread:
 
 
 def gap(shortest: float, begun: float) -> float:
-    """Seconds until the next of what comes again and again, which is rarer the longer it has gone on; begun: of
-    time.monotonic()."""
-    return max(shortest, (time.monotonic() - begun) / RARER)
+    """Seconds until the next of what comes again and again, rarer after some minutes. begun: by time.monotonic()."""
+    return min(max(shortest, (time.monotonic() - begun) / RARER), LONGEST)
 
 
 def _watch(box: Outbox, over: threading.Event) -> None:

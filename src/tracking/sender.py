@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PAUSE = 3.0  # seconds between two looks at first, so that short epochs share a batch
-LONGEST = 30.0  # seconds between two looks after a quarter of an hour, and two attempts when MLflow cannot be reached
+LONGEST = 30.0  # seconds between two attempts when MLflow cannot be reached
 PATIENCE, HASTE = 10.0, 4.0  # seconds without an answer after which the last attempt is given up
 IMPORTS = 60.0  # seconds that importing MLflow may take on a busy machine
 BUSY = 30.0  # seconds to wait for another process that tells MLflow of the same run
@@ -185,7 +185,7 @@ def main() -> int:
                 told.add(line)
             if stage.is_failing:
                 tell("say", "MLflow is back, and has been told all")
-            stage.is_failing, pause = False, min(machine.gap(PAUSE, begun), LONGEST)
+            stage.is_failing, pause = False, machine.gap(PAUSE, begun)
         except Exception as error:  # whatever a store raises: what is in the outbox is safe, and is told again
             if not stage.is_failing:
                 tell("say", f"MLflow cannot be told ({store.reason(error)}); all is kept, and is told later")

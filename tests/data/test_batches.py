@@ -173,6 +173,16 @@ def test_an_epoch_that_is_gathered_at_once_lies_where_the_one_before_did(rows, s
     assert torch.cat([targets for _, targets in second]).tolist() == order_of(rows, 0, 2).tolist()
 
 
+def test_an_epoch_is_gathered_when_its_first_batch_is_asked_for():
+    batches = numbered(100, 8)
+    (_, kept), *_ = batches.epoch(1)
+    first = kept.tolist()
+    second = batches.epoch(2)
+    assert kept.tolist() == first
+    next(second)
+    assert kept.tolist() != first
+
+
 @pytest.mark.parametrize("columns", [1, 3, 13, 16, 64])
 @pytest.mark.parametrize("size", [5, 32, 64])
 def test_a_batch_begins_where_one_that_is_gathered_alone_would(columns, size):
@@ -180,18 +190,45 @@ def test_a_batch_begins_where_one_that_is_gathered_alone_would(columns, size):
     assert all(inputs.data_ptr() % ALIGNED == 0 for inputs, _ in batches.epoch(1))
 
 
-@pytest.mark.parametrize("gathered", [1, 300, 1 << 20])
-def test_images_scaled_ahead_are_those_scaled_a_batch_at_a_time(monkeypatch, gathered):
+@pytest.mark.parametrize("gathered", [1, 300, 2000, 1 << 20])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 5, 5), (7,)])
+@pytest.mark.parametrize("balance", [False, True])
+def test_images_scaled_a_batch_at_a_time_are_those_scaled_ahead(monkeypatch, gathered, shape, balance):
     monkeypatch.setattr("src.data.batches.GATHER", gathered)
+    images = torch.randint(0, 256, (50, *shape), dtype=torch.uint8, generator=generator_of(0, 0))
+    made = {"targets": torch.arange(50) % 3, "size": 8, "scale": (100.0, 50.0), "balance": balance}
+    ahead = Batches(images, **made)
+    monkeypatch.setattr("src.data.batches.SCALE_AHEAD", 0)
+    each, streamed = Batches(images, **made), Batches(images, **made, fits=False)
+    assert (ahead.inputs.dtype, each.inputs.dtype) == (torch.float32, torch.uint8)
+    torch.testing.assert_close(ahead.inputs, (images - 100.0) / 50.0)
+
+    def all_of(batches):
+        return [*(tuple(part.clone() for part in batch) for batch in batches.epoch(2)), *batches, *batches.epoch(2, 3)]
+
+    assert not list(each.epoch(2, len(each)))
+    for one, *others in zip(all_of(ahead), all_of(each), all_of(streamed), strict=True):
+        for other in others:
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[1], other[1])
+
+
+def test_augmented_images_are_the_same_scaled_ahead_or_a_batch_at_a_time(monkeypatch):
     images = torch.randint(0, 256, (50, 1, 4, 4), dtype=torch.uint8, generator=generator_of(0, 0))
     strengths = {"flip": 0.5, "crop": 1, "rotate": 0.0, "erase": 0.5}
     ahead = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
     monkeypatch.setattr("src.data.batches.SCALE_AHEAD", 0)
     each = Batches(images, torch.arange(50), 8, scale=(100.0, 50.0), strengths=strengths)
-    assert (ahead.inputs.dtype, each.inputs.dtype) == (torch.float32, torch.uint8)
     for one, other in zip([*ahead.epoch(2), *ahead], [*each.epoch(2), *each], strict=True):
-        torch.testing.assert_close(one[0], other[0])
-        assert torch.equal(one[1], other[1])
+        assert torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("size", [100, 300])
+def test_an_epoch_that_is_large_is_not_kept_even_as_one_batch(monkeypatch, size):
+    monkeypatch.setattr("src.data.batches.GATHER", 1000)
+    batches = numbered(300, size)
+    list(batches.epoch(1))
+    assert batches._kept is None
 
 
 def in_a_file(folder, rows=20_000, columns=40):

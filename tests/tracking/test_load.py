@@ -1,6 +1,7 @@
 """The load of the machine, as MLflow's own monitors read it."""
 
 import threading
+import time
 
 import pytest
 
@@ -36,6 +37,11 @@ def test_the_load_is_read_until_the_training_is_over(box, monkeypatch):
         assert 0 <= values["system/cpu_utilization_percentage"] <= 100
         assert values["system/system_memory_usage_megabytes"] > 0
     assert max(values["system/cpu_utilization_percentage"] for values in readings) > 0
+
+
+@pytest.mark.parametrize(("passed", "wanted"), [(0, 1.0), (29, 1.0), (150, 5.0), (86_400, 10.0)])
+def test_what_comes_again_and_again_is_rarer_after_some_minutes(passed, wanted):
+    assert machine.gap(1.0, time.monotonic() - passed) == pytest.approx(wanted, rel=0.01)
 
 
 def test_a_training_that_is_over_at_once_has_what_a_moment_can_tell(box):
