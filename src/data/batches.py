@@ -37,7 +37,7 @@ class Batches:
 
     inputs: float32 [N, ...], or uint8, which becomes (value - mean) / std by `scale`: at once, or a batch at a time
     where that would take more than SCALE_AHEAD; targets: [N]. Both are moved to `device`, unless they do not fit: then
-    they are brought there in chunks (`stream`), and the batches are the same. The last batch is smaller where `size`
+    they are brought there in chunks (`_stream`), and the batches are the same. The last batch is smaller where `size`
     does not divide N, unless one sample would be alone in it: batch normalisation has no variance of one, so that
     sample joins the batch before.
     balance: an epoch draws N samples, every class as often as the others, instead of each sample once.
