@@ -88,7 +88,7 @@ class Batches:
         order = balanced(self.targets.cpu(), generator) if self.balance else shuffled(len(self.inputs), generator)
         draws = torch.rand(len(order), width(), generator=generator) if self.strengths else None
         bounds = self.bounds[skip:]
-        if not self.streamed and self._kept:
+        if self._kept:
             (inputs, targets), kept = self._kept
             places = order.to(self.device)
             torch.index_select(self.inputs, 0, places, out=inputs)
@@ -105,7 +105,7 @@ class Batches:
 
     def _in_order(self, bounds: Bounds) -> Pairs:
         """The batches of those bounds, in the order of the rows, as the network gets them."""
-        if self.streamed or self.inputs.dtype == torch.uint8:
+        if self.streamed or in_one_pass(self.inputs):
             pairs = self._gathered(torch.arange(len(self.inputs), dtype=place_type(len(self.inputs))), bounds)
         else:
             pairs = ((self.inputs[start:stop], self.targets[start:stop]) for start, stop in bounds)
@@ -120,8 +120,10 @@ class Batches:
 
     def _gather(self, inputs: Tensor, targets: Tensor, places: Tensor, bounds: Bounds) -> Pairs:
         """inputs[places[start:stop]] and the targets of those, for each of the bounds; all on one device."""
-        in_one_pass = inputs.dtype == torch.uint8 and inputs.device.type == "cpu"
-        own = gather_scaled(inputs, places, bounds, self.scale) if in_one_pass else gather(inputs, places, bounds)
+        if in_one_pass(inputs):
+            own = gather_scaled(inputs, places, bounds, self.scale)
+        else:
+            own = gather(inputs, places, bounds)
         return zip(own, gather(targets, places, bounds), strict=True)
 
     def _stream(self, order: Tensor, bounds: Bounds) -> Pairs:
@@ -163,11 +165,12 @@ class Batches:
     @cached_property
     def _kept(self) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]] | None:
         """Where every epoch lies that is gathered at once, and the batches there: what is written anew is in the cache
-        still. None where an epoch is too large for that, or its batches would not lie as one alone would."""
+        still. None where an epoch is too large for that, its batches would not lie as one alone would, or it is made of
+        bytes, which are scaled when they are gathered."""
         parts = [self.inputs, self.targets]
-        if any(
-            part.nbytes > GATHER or len(grouped(part, self.bounds, at_once(part, self.bounds))) > 1 for part in parts
-        ):
+        is_large = any(part.nbytes > GATHER for part in parts)
+        is_split = any(len(grouped(part, self.bounds, at_once(part, self.bounds))) > 1 for part in parts)
+        if self.streamed or in_one_pass(self.inputs) or is_large or is_split:
             return None
         room = [torch.empty_like(part, memory_format=torch.contiguous_format) for part in parts]
         return room, list(zip(*(part.split(self.sizes) for part in room), strict=True))
@@ -191,9 +194,14 @@ def gather(values: Tensor, places: Tensor, bounds: Bounds) -> Iterator[Tensor]:
         yield from together.split([stop - start for start, stop in group])
 
 
+def in_one_pass(inputs: Tensor) -> bool:
+    """Whether these are gathered and scaled at once: bytes on a CPU."""
+    return inputs.dtype == torch.uint8 and inputs.device.type == "cpu"
+
+
 def gather_scaled(values: Tensor, places: Tensor, bounds: Bounds, scale: tuple[float, float]) -> Iterator[Tensor]:
-    """(values[places[start:stop]] - mean) / std, float32, for each of the bounds, on a CPU. It takes a third of the
-    time of gathering, making float and scaling one after another, for the same numbers to rounding.
+    """(values[places[start:stop]] - mean) / std, float32, for each of the bounds, on a CPU. With two threads it
+    takes a third of the time of gathering, making float and scaling one after another; the same to rounding.
 
     values: uint8 [N, ...], of two dimensions at least, contiguous; places: int32 or int64 [M].
     """

@@ -202,6 +202,7 @@ def test_images_scaled_a_batch_at_a_time_are_those_scaled_ahead(monkeypatch, gat
     each, streamed = Batches(images, **made), Batches(images, **made, fits=False)
     assert (ahead.inputs.dtype, each.inputs.dtype) == (torch.float32, torch.uint8)
     torch.testing.assert_close(ahead.inputs, (images - 100.0) / 50.0)
+    assert each._kept is None  # bytes are scaled by one formula however they come
 
     def all_of(batches):
         return [*(tuple(part.clone() for part in batch) for batch in batches.epoch(2)), *batches, *batches.epoch(2, 3)]
