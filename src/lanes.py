@@ -19,6 +19,7 @@ from torch import Tensor
 from src.data.batches import Batches
 from src.errors import RunError
 from src.fused import SGD, Adam, AdamW, Fused
+from src.graph import Recorded, Recording
 from src.loop import Epoch, Trainer, check_finite, concluded, train_step
 from src.stacked import Stacked
 
@@ -30,8 +31,8 @@ def obstacle(trainers: Sequence[Trainer]) -> str | None:
     for trainer in trainers:
         if type(trainer.optimizer) not in RULES:
             return f"there is no rule in src/lanes.py for the optimizer {type(trainer.optimizer).__name__}"
-        if trainer.step is not train_step:
-            return "train.accumulate, train.cuda_graph and train.fail_on_wait make steps of one training"
+        if trainer.step is not train_step and not isinstance(trainer.step, Recorded):
+            return "train.accumulate and train.fail_on_wait make steps of one training"
         if not all(parameter.requires_grad for parameter in trainer.model.parameters()):
             return "the network has weights that are not trained"
         if trainer.scaler.is_enabled():
@@ -111,6 +112,8 @@ class Lanes:
         limits = [lane.clip_norm or float("inf") for lane in lanes]
         is_limited = min(limits) < float("inf")
         self._limits = torch.tensor(limits, dtype=torch.float64).to(self._network.flat) if is_limited else None
+        # what was recorded computes with the lanes that there were then
+        self._recording = Recording() if isinstance(lanes[0].step, Recorded) else None
 
     def _epoch(self, number: int) -> Told:
         start = time.perf_counter()
@@ -136,9 +139,12 @@ class Lanes:
         lanes = [self._trainers[lane] for lane in self.numbers]
         rates = torch.tensor([[[lane.lr(step)] for lane in lanes] for step in steps], dtype=torch.float64)
         rates = rates.to(self._network.flat)
+        sizes, pairs = self._batches[0].sizes, zip(*(each.epoch(number) for each in self._batches), strict=True)
         losses = []
-        for rate, pairs in zip(rates, zip(*(each.epoch(number) for each in self._batches), strict=True), strict=True):
-            losses.append(self._step(rate, *self._together(pairs)))
+        for rate, size, pair in zip(rates, sizes, pairs, strict=True):
+            batch = rate, *self._together(pair)
+            recording = self._recording if size == sizes[0] else None
+            losses.append(recording(self._step, *batch) if recording else self._step(*batch))
         return torch.stack(losses)
 
     def _step(self, rate: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:

@@ -111,10 +111,11 @@ def even_dropout(networks: Sequence[nn.Module]) -> None:
     modules = [dict(network.named_modules()) for network in networks]
     names = {name for own in modules for name, module in own.items() if type(module) is nn.Dropout}
     for network, own in zip(networks, modules, strict=True):
+        where = next(network.parameters()).device
         for name in names:
             if type(own.get(name)) in (nn.Dropout, nn.Identity):
                 parent, _, last = name.rpartition(".")
-                setattr(network.get_submodule(parent), last, Dropout(getattr(own[name], "p", 0.0)))
+                setattr(network.get_submodule(parent), last, Dropout(getattr(own[name], "p", 0.0)).to(where))
 
 
 def described(network: nn.Module) -> list[tuple[str, str, str]]:

@@ -21,6 +21,7 @@ from src.metrics import PROBABILISTIC
 from src.models import MODELS
 from src.optimizers import OPTIMIZERS, SCHEDULES
 from src.params import changed
+from src.stacked import Stacked
 from src.training import assemble
 
 DATA = {
@@ -216,6 +217,11 @@ def test_dropout_is_the_same_in_distribution(prepared_data):
             error = differences.std() / math.sqrt(len(differences))
             assert abs(differences.mean()) <= 4 * error + 1e-9, (share, split)
             assert bool(share) == bool(error > 1e-9), (share, split)
+
+
+def test_the_share_of_a_dropout_lies_where_the_weights_do():
+    networks = [nn.Sequential(nn.Linear(4, 3), nn.Dropout(share)).to("meta") for share in (0.1, 0.5)]
+    assert [buffer.device.type for buffer in Stacked(networks).buffers.values()] == ["meta"]
 
 
 def test_what_cannot_be_lanes_is_said(prepared_data):
