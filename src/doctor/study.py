@@ -10,7 +10,7 @@ from src.doctor.finding import Finding, ok, wrong
 from src.errors import InputError
 from src.params import Params
 from src.tracking import store
-from src.tune import journals, study
+from src.tune import journals, shared, study
 
 
 def storage(settings: Params) -> Iterator[Finding]:
@@ -68,6 +68,10 @@ def _database(address: str) -> Iterator[Finding]:
 
     shown = store.redact(address)
     try:
+        if address.startswith(shared.PROXY):
+            shared.storage(address).get_all_studies()
+            yield ok(f"{shown} answers")
+            return
         url = make_url(address)
         local = url.get_backend_name() == "sqlite"
         if local and not Path(url.database or "").exists():  # to connect would make it
@@ -75,8 +79,8 @@ def _database(address: str) -> Iterator[Finding]:
             return
         create_engine(url, connect_args={} if local else {"connect_timeout": 10}).connect().close()
         yield ok(f"{shown} answers")
-    except (SQLAlchemyError, ArgumentError, ImportError) as error:
-        why = store.redact(str(error).splitlines()[0])
+    except (SQLAlchemyError, ArgumentError, ImportError, ValueError, ConnectionError, *shared.gone()) as error:  # type: ignore[misc]
+        why = store.redact(shared.why(error))
         yield wrong(
             f"tune.storage = '{shown}' cannot be used: {why}", "start the database, or set another tune.storage"
         )

@@ -3,15 +3,19 @@ one that is not are made by others."""
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 import uuid
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 
 import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -20,12 +24,17 @@ from src import files, paths
 
 BEAT, GRACE = 30, 150  # seconds between two signs of life, and without one, after which a trial is made elsewhere
 SEARCHER = "searcher"  # attribute of a trial: who makes it
+ALIVE = "alive"  # another: its last sign of life, seconds since 1970, where the storage keeps none
+PROXY = "grpc://"  # begins the address of Optuna's proxy, which stands before a database
+ANSWER = 10  # seconds that the proxy may take to be there
 FIRST_TRY = "failed_trial"  # of one that is made again: the number that it had at first, as Optuna itself notes it
 PASSED_ON = ("fixed_params", "grid_id", "search_space")  # what it keeps besides
 
 
 def storage(address: str) -> BaseStorage:
-    """Any database that Optuna knows."""
+    """Any database that Optuna knows, or its gRPC proxy. ValueError, or what the driver raises, when there is none."""
+    if address.startswith(PROXY):
+        return _proxy(address)
     warnings.filterwarnings("ignore", message="Heartbeat of storage")  # which are Study.optimize's; here see `alive`
     beats = {"heartbeat_interval": BEAT, "grace_period": GRACE, "heartbeat_stale_trial_callback": _again}
     return optuna.storages.get_storage(RDBStorage(address, {"pool_pre_ping": True}, **beats))  # type: ignore[arg-type]
@@ -36,14 +45,17 @@ def ask(study: Study) -> optuna.Trial:
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
     _beat(study, waiting[:4])  # the last sign of one that was put back is old, and others ask at the same time
     asked = study.ask()
+    _beat(study, [asked])
     asked.set_user_attr(SEARCHER, searcher())
-    study._storage.record_heartbeat(asked._trial_id)  # type: ignore[attr-defined]
     return asked
 
 
 def recover(study: Study) -> None:
     """Have the trials of searches that have died wait again: under a new number, or, where nobody has said yet that it
     is his, under the same."""
+    if not _has_beats(study):
+        _fail_silent(study)
+        return
     optuna.storages.fail_stale_trials(study)
     old = datetime.now() - timedelta(seconds=GRACE)
     for trial in _running(study):
@@ -93,13 +105,59 @@ def searcher() -> str:
     return note.read_text()
 
 
+def gone() -> tuple[type[Exception], ...]:
+    """What a storage raises that does not answer any more."""
+    grpc = sys.modules.get("grpc")
+    return (StorageInternalError, grpc.RpcError) if grpc else (StorageInternalError,)
+
+
+def why(error: Exception) -> str:
+    """What a storage that cannot be used says, in a line."""
+    if isinstance(error.__cause__, ModuleNotFoundError):
+        return f"{error.__cause__}. Install the database's driver"
+    details = getattr(error, "details", None)  # of gRPC
+    return str(details() if details else error).partition("\n")[0]
+
+
+def _proxy(address: str) -> BaseStorage:
+    host, _, port = address.removeprefix(PROXY).rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"a proxy is told as {PROXY}host:port")
+    if find_spec("grpc") is None:
+        raise ValueError("gRPC is not installed. Install it: python -m pip install grpcio")
+    warnings.filterwarnings("ignore", message="GrpcStorageProxy is experimental")
+    proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
+    proxy.wait_server_ready(ANSWER)
+    return proxy
+
+
+def _has_beats(study: Study) -> bool:
+    """Whether the storage keeps signs of life by its own clock."""
+    return hasattr(study._storage, "record_heartbeat")
+
+
+def _fail_silent(study: Study) -> None:
+    """As Optuna does where the storage keeps signs of life: end the trials that have given none, to be made again."""
+    for trial in _running(study):
+        if ALIVE not in trial.user_attrs:  # its time runs from now on
+            _beat(study, [trial])
+        elif time.time() - trial.user_attrs[ALIVE] > GRACE:
+            with suppress(UpdateFinishedTrialError):  # another machine was first
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                _again(study, trial)
+
+
 def _running(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
-def _beat(study: Study, trials: Iterable[FrozenTrial]) -> None:
+def _beat(study: Study, trials: Iterable[FrozenTrial | optuna.Trial]) -> None:
     for trial in trials:
-        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        if _has_beats(study):
+            study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        else:
+            with suppress(UpdateFinishedTrialError):
+                study._storage.set_trial_user_attr(trial._trial_id, ALIVE, time.time())
 
 
 def _again(study: Study, trial: FrozenTrial) -> None:

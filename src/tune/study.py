@@ -37,28 +37,22 @@ def opened(params: Params, schema: Schema, takes_over: bool = False, may_begin: 
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     with locks.held(lock(), "is tuning in this project"):
         tuning = _load(params, name(params, schema))
-        if FIRST not in tuning.study.user_attrs:
-            if not may_begin:
-                raise InputError("there is no study with this space, data, code and params yet: leave out --trial")
-            mark = fingerprint.of(params, schema)
-            if takes_over:
-                cli.say(warm.take_over(tuning.study, params, mark))
-            warm.sign(tuning.study, params, mark)
-            _begin(tuning.study, params)
-            for folder in (tuning.weights, tuning.checkpoints):  # of a study of this name whose journal is gone
-                shutil.rmtree(folder, ignore_errors=True)
-        elif takes_over:
-            cli.say("--warm-start: this study has begun already")
-        tuning.put_back()
-        tuning.tidy()
-        with nullcontext() if tuning.can_hold else shared.alive(tuning.study):
-            try:
+        try:
+            if FIRST not in tuning.study.user_attrs:
+                if not may_begin:
+                    raise InputError("there is no study with this space, data, code and params yet: leave out --trial")
+                _begin(tuning, params, schema, takes_over)
+            elif takes_over:
+                cli.say("--warm-start: this study has begun already")
+            tuning.put_back()
+            tuning.tidy()
+            with nullcontext() if tuning.can_hold else shared.alive(tuning.study):
                 yield tuning
-            except optuna.exceptions.StorageInternalError as error:
-                said = store.redact(str(error).partition("\n")[0])
-                raise RunError(
-                    f"the database of tune.storage has failed: {said}. What it has is kept: the same command goes on"
-                ) from error
+        except shared.gone() as error:
+            said = store.redact(shared.why(error))
+            raise RunError(
+                f"the database of tune.storage has failed: {said}. What it has is kept: the same command goes on"
+            ) from error
 
 
 def lock() -> Path:
@@ -256,9 +250,8 @@ def _load(params: Params, study_name: str) -> Tuning:
             pruner=samplers.PRUNERS[params.tune.pruner](params.train.epochs),
         )
     except Exception as error:  # whatever a database driver or a broken journal raises
-        is_driver = isinstance(error.__cause__, ModuleNotFoundError)
-        said = f"{error.__cause__}. Install the database's driver" if is_driver else error
-        raise InputError(store.redact(f"tune.storage = '{params.tune.storage}' cannot be used: {said}")) from error
+        said = f"tune.storage = '{params.tune.storage}' cannot be used: {shared.why(error)}"
+        raise InputError(store.redact(said)) from error
     return Tuning(study, params, journal)
 
 
@@ -281,7 +274,18 @@ def queued(trial: FrozenTrial) -> dict[str, Any] | None:
     return trial.system_attrs.get("fixed_params")
 
 
-def _begin(study: Study, params: Params) -> None:
+def _begin(tuning: Tuning, params: Params, schema: Schema, takes_over: bool) -> None:
+    """Make a study one of these params and data, with the trials of others that fit it if it `takes_over` those."""
+    mark = fingerprint.of(params, schema)
+    if takes_over:
+        cli.say(warm.take_over(tuning.study, params, mark))
+    warm.sign(tuning.study, params, mark)
+    _queue_current(tuning.study, params)
+    for folder in (tuning.weights, tuning.checkpoints):  # of a study of this name whose journal is gone
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _queue_current(study: Study, params: Params) -> None:
     """Have the first trial be that of the current params, where there is one and it was not taken over."""
     values, taken = space.current(params), study.get_trials(deepcopy=False)
     if values is None:

@@ -1,20 +1,45 @@
-"""A study in a real PostgreSQL, which several searches have at once, and of which one dies."""
+"""A study in a real PostgreSQL, or behind Optuna's proxy: several searches have it at once, and one of them dies."""
 
 import re
 import signal
+import socket
+import subprocess
+import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 
-from src.errors import RunError
+from src.errors import InputError, RunError
 from src.tune import shared, study
-from tests.faults.servers import postgres, why_no_postgres
+from tests.faults.servers import free_port, postgres, why_no_postgres
 
 pytestmark = pytest.mark.pipeline
+PROXY = """
+import optuna, sys
+optuna.storages.run_grpc_proxy_server(optuna.storages.get_storage(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+def is_open(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def proxy(uri):
+    """Optuna's gRPC proxy before a database; its address."""
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", PROXY, uri, str(port)])
+    try:
+        wait_for(lambda: is_open(port))
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
@@ -23,6 +48,15 @@ def address(tmp_path):
         pytest.skip(reason)
     with postgres(tmp_path) as uri:
         yield uri
+
+
+@pytest.fixture(params=["database", "proxy"])
+def either(request, address):
+    if request.param == "database":
+        yield address
+        return
+    with proxy(address) as before:
+        yield before
 
 
 @pytest.fixture
@@ -92,6 +126,12 @@ def die_within_a_trial(dying, address, project):
 
 def long_ago(address):
     """Have the last sign of life of all be older than it may be."""
+    if address.startswith(shared.PROXY):
+        storage = shared.storage(address)
+        for each in storage.get_all_studies():
+            for trial in storage.get_all_trials(each._study_id, states=(TrialState.RUNNING, TrialState.WAITING)):
+                storage.set_trial_user_attr(trial._trial_id, shared.ALIVE, time.time() - shared.GRACE - 1)
+        return
     with create_engine(address).begin() as connection:
         old = f"heartbeat - interval '{shared.GRACE + 1} seconds'"
         connection.execute(text(f"update trial_heartbeats set heartbeat = {old}"))
@@ -131,12 +171,12 @@ def test_searches_share_the_trials_and_one_goes_on_with_those_of_another_that_di
     assert sorted(map(int, told)) == [trial.number for trial in trials if trial.number not in left]
 
 
-def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(address, monkeypatch, tmp_path):
+def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(either, monkeypatch, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     for place in (here, there):
         (place / "models").mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(here))
-    study = optuna.create_study(storage=shared.storage(address))
+    study = optuna.create_study(storage=shared.storage(either))
     asked = shared.ask(study)
     asked.suggest_float("lr", 0.1, 0.2)
     asked.report(1.0, 1)
@@ -144,7 +184,7 @@ def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(address, monk
     monkeypatch.setenv("DVC_ROOT", str(there))
     shared.recover(study)
     assert (shared.own(study), shared.elsewhere(study)) == ([], 1)
-    long_ago(address)
+    long_ago(either)
     shared.recover(study)
     again = shared.ask(study)
     assert again.suggest_float("lr", 0.1, 0.2) == asked.params["lr"]
@@ -155,28 +195,30 @@ def test_a_trial_that_another_machine_has_taken_over_is_left_to_it(address, monk
     assert shared.own(study) == []
 
 
-def test_a_trial_that_was_put_back_is_not_taken_for_dead_as_soon_as_it_runs(address, monkeypatch, tmp_path):
+def test_a_trial_that_was_put_back_is_not_taken_for_dead_as_soon_as_it_runs(either, monkeypatch, tmp_path):
     (tmp_path / "models").mkdir(exist_ok=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    study = optuna.create_study(storage=shared.storage(address))
+    study = optuna.create_study(storage=shared.storage(either))
     asked = shared.ask(study)
     study._storage.set_trial_state_values(asked._trial_id, TrialState.WAITING)
-    long_ago(address)
+    long_ago(either)
     assert shared.ask(study).number == asked.number
     shared.recover(study)
     assert [trial.number for trial in shared.own(study)] == [asked.number]
 
 
-def test_a_trial_that_nobody_has_signed_waits_again(address, monkeypatch, tmp_path):
+def test_a_trial_that_nobody_has_signed_waits_again(either, monkeypatch, tmp_path):
     (tmp_path / "models").mkdir(exist_ok=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    study = optuna.create_study(storage=shared.storage(address))
+    study = optuna.create_study(storage=shared.storage(either))
     study.ask()  # and its process is gone
     shared.recover(study)
     assert shared.elsewhere(study) == 1
     monkeypatch.setattr(shared, "GRACE", -1)
     shared.recover(study)
-    assert [trial.state for trial in study.get_trials()] == [TrialState.WAITING]
+    states = [trial.state for trial in study.get_trials()]
+    has_own_clock = not either.startswith(shared.PROXY)
+    assert states == [TrialState.WAITING] if has_own_clock else [TrialState.FAIL, TrialState.WAITING]
 
 
 def test_a_database_that_goes_away_is_one_message_without_its_password(prepared_data, tmp_path_factory):
@@ -195,3 +237,29 @@ def test_a_database_that_goes_away_is_one_message_without_its_password(prepared_
         ask_in_vain()
     assert "\n" not in str(raised.value)
     assert uri.partition("loopline:")[2].partition("@")[0] not in str(raised.value)
+
+
+def test_a_search_behind_a_proxy_and_one_that_goes_away(prepared_data, tmp_path):
+    going, uri = ExitStack(), f"sqlite:///{tmp_path}/study.db"
+    params, data = prepared_data("wine", **{"tune.storage": going.enter_context(proxy(uri))})
+
+    def ask_in_vain():
+        with going, study.opened(params, data.schema) as tuning:
+            assert tuning.ask().number == 0
+            assert [trial.number for trial in shared.own(tuning.study)] == [0]
+            going.close()
+            tuning.ask()
+
+    with pytest.raises(RunError, match=r"the database of tune\.storage has failed: ") as raised:
+        ask_in_vain()
+    assert "\n" not in str(raised.value)
+    assert [trial.state for trial in study_of(uri).trials] == [TrialState.RUNNING]
+
+
+@pytest.mark.parametrize(("address", "why"), [("grpc://127.0.0.1", "host:port"), ("grpc://127.0.0.1:9", "timeout")])
+def test_a_proxy_that_is_not_there_is_one_message(prepared_data, monkeypatch, address, why):
+    monkeypatch.setattr(shared, "ANSWER", 0.2)
+    params, data = prepared_data("wine", **{"tune.storage": address})
+    said = rf"tune\.storage = '{address}' cannot be used: .*{why}"
+    with pytest.raises(InputError, match=said), study.opened(params, data.schema):
+        pass
