@@ -34,7 +34,7 @@ def _allowed(field: Any) -> str:
         parts += [f"{sign} {getattr(constraint, name)}" for name, sign in signs.items() if hasattr(constraint, name)]
         if getattr(constraint, "pattern", None):
             parts.append(DEVICES)
-    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str)]
+    choices = [str(choice) for choice in get_args(field.annotation) if isinstance(choice, str | int)]
     return ", ".join(parts + choices) or str(getattr(field.annotation, "__name__", field.annotation)).replace("|", "or")
 
 

@@ -1,5 +1,7 @@
-"""Rows to predict for, against what the schema says of the training rows. What cannot be encoded is refused by
-src/data/encoding.py; this names what can be, and is not like anything that was learned from."""
+"""Rows to predict for that are not like anything that was learned from.
+
+What cannot be encoded is refused by src/data/encoding.py; this names what can be, by what the schema says of the
+training rows."""
 
 from collections.abc import Iterator, Sequence
 

@@ -2,18 +2,17 @@
 
 import hashlib
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from src import cli, files, paths
-from src.data import arrow, csv, images
+from src.data import arrow, csv, images, query
 from src.data.split import WORDS
-from src.data.table import ROWS, SPLIT, Frame, Spool, Table, check_names, unified, widened
+from src.data.table import SPLIT, Frame, Spool, Table, check_names, widened
 from src.errors import InputError
 from src.sections import Prepare
 
@@ -97,12 +96,24 @@ def table(settings: Prepare) -> Raw:
             f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}), nor a folder of "
             "Parquet, IDX or picture files. Paths start at the project's root"
         )
-    if not any(path.resolve().is_relative_to(folder / paths.RAW) for folder in (Path.cwd(), paths.root())):
-        cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
+    _check_watched(source, path.resolve())
     raw = FORMATS[_format_of(path) if settings.format == "auto" else settings.format].read(path, settings)
     raw.table.names = [name or f"Unnamed: {place}" for place, name in enumerate(raw.table.names)]
     check_names(raw.table.names, path)
     return raw._replace(digest=partial(digest, path))
+
+
+def _check_watched(source: str, path: Path) -> None:
+    """Say so of a file in which DVC notices no change. InputError for one that it would notice in the project, and does
+    not in a temporary workspace: it would take what an earlier content gave for what this one gives."""
+    if path.is_relative_to(Path.cwd() / paths.RAW):
+        return
+    if path.is_relative_to(paths.root() / paths.RAW):
+        raise InputError(
+            f"prepare.source = '{source}' is in the project, and not in the workspace that DVC makes for --temp and "
+            f"--queue, which has what git tracks. Track it: dvc add {source} && git add {source}.dvc"
+        )
+    cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
 
 
 def bundled(name: str, shape: tuple[int, int, int] | None = None) -> Raw:
@@ -166,37 +177,8 @@ def excel(path: Path, settings: Prepare) -> Raw:
 
 
 def sql(path: Path, settings: Prepare) -> Raw:
-    """What a query in a .sql file gives from the database at prepare.url. A password comes from the environment
-    (PREPARE_PASSWORD) and is written nowhere."""
-    import pyarrow as pa
-    import sqlalchemy
-
-    if settings.url is None:
-        raise InputError(f"{path} is a query: set prepare.url to its database, such as postgresql://me@host/sales")
-    try:
-        url = sqlalchemy.make_url(settings.url)
-        if url.password is not None or not url.query.keys().isdisjoint(("password", "passwd", "pwd")):
-            raise InputError("prepare.url must hold no password: leave it out, and set PREPARE_PASSWORD")
-        if url.get_backend_name() == "sqlite" and url.database:
-            url = url.set(database=str(paths.root() / url.database))  # else a missing file would be a new database
-            if not Path(str(url.database)).is_file():
-                raise InputError(f"prepare.url: {url.database} is not there")
-        url = url.set(password=os.environ["PREPARE_PASSWORD"]) if "PREPARE_PASSWORD" in os.environ else url
-        query = sqlalchemy.text(path.read_text(encoding="utf-8"))
-        with sqlalchemy.create_engine(url).connect().execution_options(stream_results=True) as connection:
-            frames = pd.read_sql(query, connection, chunksize=ROWS)
-            table = Spool(unified(_arrow_table(frame, path) for frame in frames), settings.missing)
-    except (
-        sqlalchemy.exc.SQLAlchemyError,
-        pd.errors.DatabaseError,
-        pa.ArrowException,
-        ImportError,
-        UnicodeDecodeError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"the query in {path} cannot be run at {settings.url}: {reason}") from None
     note = "DVC watches the query, not the database: dvc repro -f prepare reads it again"
-    return Raw(table, notes=[note])
+    return Raw(query.rows(path, settings.url, settings.missing), notes=[note])
 
 
 def npz(path: Path, settings: Prepare) -> Raw:
@@ -215,20 +197,6 @@ def pictures(path: Path, settings: Prepare) -> Raw:
     found = images.folder(path, wanted)
     frame = found.frame
     return Raw(Frame(frame), images.TARGET, shape=found.shape, divided=SPLIT in frame, notes=found.notes)
-
-
-def _arrow_table(frame: pd.DataFrame, path: Path) -> Any:
-    """Rows of a database; values of several types in one column become words."""
-    import pyarrow as pa
-
-    check_names(list(frame), path)
-    columns = {}
-    for name in frame:
-        try:
-            columns[name] = pa.array(frame[name], from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            columns[name] = pa.array(frame[name].map(str, na_action="ignore"), from_pandas=True)
-    return pa.table(columns)
 
 
 def _split_files(folder: Path) -> dict[Path, str | None]:

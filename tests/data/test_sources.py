@@ -1,4 +1,5 @@
 import math
+import shutil
 import sqlite3
 from contextlib import closing
 from functools import partial
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from src.data import sources
+from src.data import query, sources
 from src.data.prepare import prepare
 from src.data.sources import SOURCES
 from src.errors import InputError
@@ -78,13 +79,26 @@ def test_a_byte_order_mark_is_not_part_of_a_name(workspace):
     assert list(read("mine.csv", "a").frame) == ["a", "y"]
 
 
-def test_a_path_is_taken_from_the_workspace_then_from_the_root(workspace, tmp_path_factory, monkeypatch):
+def test_a_path_is_taken_from_the_workspace_then_from_the_root(workspace, tmp_path_factory, monkeypatch, capsys):
     elsewhere = tmp_path_factory.mktemp("temporary")
-    write("a,y\n1,2\n", "data/raw/mine.csv")
+    write("a,y\n1,2\n")
     monkeypatch.chdir(elsewhere)
-    assert read("data/raw/mine.csv", "y").frame["a"].tolist() == [1]
+    assert read("mine.csv", "y").frame["a"].tolist() == [1]
+    assert f"DVC does not watch {workspace / 'mine.csv'}" in capsys.readouterr().err
+    write("a,y\n3,4\n")
+    assert read("mine.csv", "y").frame["a"].tolist() == [3]
+
+
+def test_raw_data_that_a_temporary_workspace_lacks_is_not_taken_from_the_root(
+    workspace, tmp_path_factory, monkeypatch, capsys
+):
+    write("a,y\n1,2\n", "data/raw/mine.csv")
+    monkeypatch.chdir(tmp_path_factory.mktemp("temporary"))
+    with pytest.raises(InputError, match=r"dvc add data/raw/mine\.csv && git add data/raw/mine\.csv\.dvc"):
+        read("data/raw/mine.csv", "y")
     write("a,y\n3,4\n", "data/raw/mine.csv")
     assert read("data/raw/mine.csv", "y").frame["a"].tolist() == [3]
+    assert not capsys.readouterr().err
 
 
 def test_find_gives_the_file_of_a_source(workspace):
@@ -259,8 +273,9 @@ def database(workspace):
     return "data/raw/rows.sql"
 
 
-def test_a_query_gives_a_table(database, tmp_path_factory, monkeypatch):
+def test_a_query_gives_a_table(database, workspace, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path_factory.mktemp("temporary"))
+    shutil.copytree(workspace / "data", "data")
     raw = read(database, "y", url="sqlite:///rows.db")
     assert list(raw.frame) == ["size", "name", "count", "y"]
     assert raw.frame["count"].tolist() == [1, 2]
@@ -269,7 +284,7 @@ def test_a_query_gives_a_table(database, tmp_path_factory, monkeypatch):
 
 
 def test_a_query_is_read_in_pieces_whose_types_may_differ(workspace, monkeypatch):
-    monkeypatch.setattr(sources, "ROWS", 3)
+    monkeypatch.setattr(query, "ROWS", 3)
     rows = [(number, None if number < 4 else 0.5, "x" if number == 7 else number) for number in range(9)]
     with closing(sqlite3.connect("rows.db")) as connection:
         connection.execute("CREATE TABLE rows (a, b, c)")
