@@ -50,6 +50,9 @@ class Metric(NamedTuple):
     tasks: tuple[str, ...]
 
 
+IDEALS = {"maximise": 1.0, "minimise": 0.0}  # by goal: no model is better
+
+
 def better(name: str, value: float, best: float | None) -> bool:
     """Whether `value` beats `best` by the metric's own goal: the one place where best is decided. NaN never does."""
     return value == value and (best is None or (value < best if METRICS[name].goal == "minimise" else value > best))

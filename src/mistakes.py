@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from src.losses import LOSSES
-from src.metrics import PROBABILISTIC, of_task
+from src.metrics import IDEALS, METRICS, PROBABILISTIC, better, of_task
 
 # train params that say what is best, where to train, and what to keep
 NOT_TUNED = (
@@ -100,6 +100,8 @@ def _misfits(params: Any) -> Iterator[str]:
         yield "train.pos_weight and train.class_weights both weigh the classes: set one of them"
     if params.train.monitor not in metrics:
         yield f"train.monitor = '{params.train.monitor}' is no metric of {params.task}: use {', '.join(metrics)}"
-    for name in params.validate_.minimum:
+    for name, bound in params.validate_.minimum.items():
         if name not in metrics:
             yield f"validate.minimum.{name} is no metric of {params.task}: use {', '.join(metrics)}"
+        elif better(name, bound, ideal := IDEALS[METRICS[name].goal]):
+            yield f"validate.minimum.{name} = {bound:g} is met by no model: the best there can be is {ideal:g}"

@@ -210,6 +210,9 @@ def test_a_metric_is_accepted_for_its_tasks_only(task, metric):
     if metric in of_task(task):
         assert check(monitor).train.monitor == metric
         assert check(minimum).validate_.minimum == {metric: 0.5}
+        beyond = -0.1 if METRICS[metric].goal == "minimise" else 95
+        said = f"validate.minimum.{metric} = {beyond:g} is met by no model: the best there can be is "
+        assert mistake({"task": task, "validate": {"minimum": {metric: beyond}}}).startswith(said)
     else:
         allowed = f"is no metric of {task}: use {', '.join(of_task(task))}"
         assert mistake(monitor) == f"train.monitor = '{metric}' {allowed}"
