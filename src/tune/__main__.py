@@ -52,8 +52,11 @@ def main() -> None:
             if already := len(study.finished(running)):
                 cli.say(f"going on: {already} of {total} trials have ended")
             workers, most = settings.tune.workers, search.most_lanes(settings)
-            cli.say(f"starting {workers} worker{'s'[: workers > 1]}")
-            crew = held.enter_context(Crew(settings, most, tuning.lanes(most)))
+            known = tuning.lanes(most)
+            measures = settings.tune.lanes == "auto" and not known
+            then = ", and measuring how many trials to train at once" if measures else ""
+            cli.say(f"starting {workers} worker{'s'[: workers > 1]}{then}")
+            crew = held.enter_context(Crew(settings, most, known))
         parent = held.enter_context(sweep.begin(settings, running.study_name, schema))
         if crew:
             report.show(search.Search(tuning, settings, crew, total, parent), running, total, settings)
