@@ -96,7 +96,7 @@ def table(settings: Prepare) -> Raw:
             f"prepare.source = '{source}' is neither a file nor a bundled set ({', '.join(SOURCES)}), nor a folder of "
             "Parquet, IDX or picture files. Paths start at the project's root"
         )
-    _check_watched(source, path.resolve())
+    _check_watched(source, path)
     raw = FORMATS[_format_of(path) if settings.format == "auto" else settings.format].read(path, settings)
     raw.table.names = [name or f"Unnamed: {place}" for place, name in enumerate(raw.table.names)]
     check_names(raw.table.names, path)
@@ -106,9 +106,9 @@ def table(settings: Prepare) -> Raw:
 def _check_watched(source: str, path: Path) -> None:
     """Say so of a file in which DVC notices no change. InputError for one that it would notice in the project, and does
     not in a temporary workspace: it would take what an earlier content gave for what this one gives."""
-    if path.is_relative_to(Path.cwd() / paths.RAW):
+    if path.resolve().is_relative_to(Path.cwd() / paths.RAW):
         return
-    if path.is_relative_to(paths.root() / paths.RAW):
+    if path.resolve().is_relative_to(paths.root() / paths.RAW):
         raise InputError(
             f"prepare.source = '{source}' is in the project, and not in the workspace that DVC makes for --temp and "
             f"--queue, which has what git tracks. Track it: dvc add {source} && git add {source}.dvc"
