@@ -106,12 +106,14 @@ def table(settings: Prepare) -> Raw:
 def _check_watched(source: str, path: Path) -> None:
     """Say so of a file in which DVC notices no change. InputError for one that it would notice in the project, and does
     not in a temporary workspace: it would take what an earlier content gave for what this one gives."""
-    if path.resolve().is_relative_to(Path.cwd() / paths.RAW):
+    where = path.resolve()
+    if where.is_relative_to(Path.cwd() / paths.RAW):
         return
-    if path.resolve().is_relative_to(paths.root() / paths.RAW):
+    if where.is_relative_to(paths.root() / paths.RAW):
+        name = where.relative_to(paths.root())
         raise InputError(
             f"prepare.source = '{source}' is in the project, and not in the workspace that DVC makes for --temp and "
-            f"--queue, which has what git tracks. Track it: dvc add {source} && git add {source}.dvc"
+            f"--queue, which has what git tracks. Call it {name}, and track it: dvc add {name} && git add {name}.dvc"
         )
     cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
 
