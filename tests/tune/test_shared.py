@@ -51,11 +51,11 @@ def address(tmp_path):
 
 
 @pytest.fixture(params=["database", "proxy"])
-def either(request, address):
+def either(request, tmp_path):
     if request.param == "database":
-        yield address
+        yield request.getfixturevalue("address")
         return
-    with proxy(address) as before:
+    with proxy(f"sqlite:///{tmp_path}/study.db") as before:
         yield before
 
 
