@@ -113,7 +113,7 @@ def _check_watched(source: str, path: Path) -> None:
         name = where.relative_to(paths.root())
         raise InputError(
             f"prepare.source = '{source}' is in the project, and not in the workspace that DVC makes for --temp and "
-            f"--queue, which has what git tracks. Call it {name}, and track it: dvc add {name} && git add {name}.dvc"
+            f"--queue, which has what git tracks. Track it, under this name: dvc add {name} && git add {name}.dvc"
         )
     cli.say(f"DVC does not watch {path}: it will not notice a change. Files in {paths.RAW} are watched")
 
