@@ -9,6 +9,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from src.doctor import study
 from src.params import Params, changed
+from src.tune import shared
 
 pytestmark = pytest.mark.pipeline
 
@@ -73,9 +74,17 @@ def test_a_journal_that_a_search_writes_is_left_alone(patient, journal):
 
 
 @pytest.mark.parametrize(
-    "address", ["postgresql+nothing://me:secret@127.0.0.1:1/db", "postgresql://me:secret@127.0.0.1:1/db", "x://"]
+    "address",
+    [
+        "postgresql+nothing://me:secret@127.0.0.1:1/db",
+        "postgresql://me:secret@127.0.0.1:1/db",
+        "x://",
+        "grpc://127.0.0.1",
+        "grpc://127.0.0.1:1",
+    ],
 )
-def test_a_database_that_does_not_answer_is_named_without_its_password(workspace, address):
+def test_a_database_that_does_not_answer_is_named_without_its_password(workspace, monkeypatch, address):
+    monkeypatch.setattr(shared, "ANSWER", 0.2)
     (finding,) = study.storage(changed(Params(), {"tune.storage": address}))
     assert finding.wrong
     assert "secret" not in json.dumps([finding.said, finding.remedy])
